@@ -1,0 +1,23 @@
+"""Files -> tensors: scans, SemanticKITTI's layout, the synthetic world, sampling, augmentation, DataModules."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Augmentation": "augmentation",
+    "Scan": "scan",
+    "SemanticKITTIDataModule": "datamodule",
+    "SemanticKITTIScans": "semantickitti",
+    "SyntheticDataModule": "datamodule",
+    "SyntheticScans": "synthetic",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on use: a DataModule brings Lightning, a scan only NumPy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

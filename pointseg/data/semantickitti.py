@@ -1,0 +1,173 @@
+"""SemanticKITTI's own layout on disk: `sequences/SS/velodyne|labels`, `poses.txt`, `calib.txt`.
+
+The official split (Behley et al., ICCV 2019) goes by sequence, because neighbouring frames show nearly the same scene.
+Labels are required wherever a scan is learned from or scored: a missing label file is an error, never zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointseg.data.scan import LABEL_BYTES, POINT_BYTES, Scan, read_labels, read_points
+from pointseg.errors import ConfigError, DataError
+
+__all__ = ["OFFICIAL_SPLIT", "SemanticKITTIScans", "find_sequences", "read_poses"]
+
+OFFICIAL_SPLIT: Mapping[str, tuple[str, ...]] = {
+    "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
+    "val": ("08",),
+    "test": ("11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "21"),
+}
+
+
+def find_sequences(root: str | Path | None) -> Path:
+    """The folder that holds the sequences below `root`: itself, `root/sequences` or `root/dataset/sequences`.
+
+    Raises:
+        DataError: if there is no such folder.
+    """
+    if root in (None, ""):
+        raise DataError("no data folder is given", where="data.root", remedy="Name it: data.root=DIR.")
+    root = Path(str(root)).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            "the data folder does not exist",
+            where=f"data.root={root}",
+            remedy="Name the folder that holds sequences/00, sequences/01, ...",
+        )
+    for folder in (root / "sequences", root / "dataset" / "sequences", root):
+        if folder.is_dir() and any((child / "velodyne").is_dir() for child in folder.iterdir() if child.is_dir()):
+            return folder
+    raise DataError(
+        "the data folder has no sequences",
+        where=f"data.root={root}",
+        remedy="It must hold sequences/SS/velodyne/*.bin, as SemanticKITTI's download does.",
+    )
+
+
+class SemanticKITTIScans:
+    """The scans of some sequences, in order of sequence and frame.
+
+    Args:
+        root: the data set's folder (see `find_sequences`).
+        sequences: names such as "08"; numbers are taken as well.
+        labelled: whether a label file must stand beside each scan; False reads none.
+        remission_scale: what remission is divided by, for sensors that store 0..255.
+
+    Raises:
+        DataError: if a sequence, a label file or all scans are missing, or a file's size cannot be right. Sizes are
+            checked here, for every file, so that a cut-off file is found before work starts.
+
+    Example:
+        >>> scan = SemanticKITTIScans("semantickitti", ["08"])[0]
+        >>> scan.points.shape, scan.labels.dtype
+        ((123389, 4), dtype('uint32'))
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        sequences: Sequence[str | int],
+        *,
+        labelled: bool = True,
+        remission_scale: float = 1.0,
+    ) -> None:
+        if remission_scale <= 0:
+            raise ConfigError(
+                f"a remission scale of {remission_scale}", where="data.remission_scale", remedy="Give 1 or 255."
+            )
+        folder = find_sequences(root)
+        self.labelled, self.remission_scale = labelled, float(remission_scale)
+        self._files: list[Path] = []
+        for sequence in sequences:
+            self._files += _frames(folder, f"{sequence:02d}" if isinstance(sequence, int) else str(sequence))
+        self.names = [f"{path.parent.parent.name}/{path.stem}" for path in self._files]
+        _check_sizes(self._files, labelled)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Scan:
+        path = self._files[index]
+        points = read_points(path)
+        if self.remission_scale != 1.0:
+            points[:, 3] /= self.remission_scale
+        labels = read_labels(label_path(path), len(points)) if self.labelled else None
+        poses = _poses_of(path.parent.parent)
+        frame = int(path.stem) if path.stem.isdigit() else -1
+        return Scan(points, labels, str(path), poses[frame] if 0 <= frame < len(poses) else None)
+
+
+def label_path(points: Path) -> Path:
+    """sequences/08/velodyne/000000.bin -> sequences/08/labels/000000.label"""
+    return points.parent.parent / "labels" / f"{points.stem}.label"
+
+
+def _frames(folder: Path, sequence: str) -> list[Path]:
+    velodyne = folder / sequence / "velodyne"
+    if not velodyne.is_dir():
+        present = sorted(p.name for p in folder.iterdir() if (p / "velodyne").is_dir())
+        raise DataError(
+            f"sequence {sequence} is missing",
+            where=velodyne,
+            remedy=f"The folder has {', '.join(present)}; choose with data.split.train=[..] and data.split.val=[..].",
+        )
+    files = sorted(velodyne.glob("*.bin"))
+    if not files:
+        raise DataError("the sequence has no .bin files", where=velodyne, remedy="Check that the download is complete.")
+    return files
+
+
+def _check_sizes(files: list[Path], labelled: bool) -> None:
+    for path in files:
+        size = path.stat().st_size
+        if size == 0 or size % POINT_BYTES or not path.is_file():
+            read_points(path)  # says what is wrong
+        if labelled:
+            labels = label_path(path)
+            if not labels.is_file() or labels.stat().st_size != size // POINT_BYTES * LABEL_BYTES:
+                read_labels(labels, size // POINT_BYTES)
+
+
+@lru_cache(maxsize=32)
+def _poses_of(sequence: Path) -> NDArray[np.float64]:
+    poses = sequence / "poses.txt"
+    return read_poses(poses, sequence / "calib.txt") if poses.is_file() else np.empty((0, 4, 4))
+
+
+def read_poses(poses: Path, calibration: Path) -> NDArray[np.float64]:
+    """Sensor-to-world poses (frames, 4, 4) in metres, by frame number.
+
+    `poses.txt` holds the left camera's pose P of every frame and `calib.txt` the line Tr, sensor to camera. The sensor's
+    pose is Tr^-1 P Tr.
+
+    Raises:
+        DataError: if a file cannot be understood.
+    """
+    cameras = _matrices(poses)
+    transform = np.eye(4)
+    if calibration.is_file():
+        for line in calibration.read_text(encoding="utf-8").splitlines():
+            if line.startswith("Tr:"):
+                transform = _matrix(line.removeprefix("Tr:"), calibration)
+    return np.linalg.inv(transform) @ cameras @ transform
+
+
+def _matrices(path: Path) -> NDArray[np.float64]:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return np.stack([_matrix(line, path) for line in lines]) if lines else np.empty((0, 4, 4))
+
+
+def _matrix(line: str, path: Path) -> NDArray[np.float64]:
+    try:
+        values = np.array([float(value) for value in line.split()])
+        return np.vstack([values.reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
+    except ValueError as error:
+        raise DataError(
+            f"a line is not a 3 x 4 matrix ({line.strip()[:40]!r})", where=path, remedy="Copy the file again."
+        ) from error

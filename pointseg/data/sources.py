@@ -1,0 +1,119 @@
+"""Where scans come from: anything with a length that gives a `Scan` by number and names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointseg.data.scan import Scan
+from pointseg.labels import LabelMap
+
+__all__ = ["DataSummary", "ResidentScans", "ScanSource", "inspect"]
+
+Progress = Callable[[int, int], None]
+
+
+class ScanSource(Protocol):
+    """Scans by number. `names[i]` is "SEQUENCE/FRAME", unique within the source."""
+
+    names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Scan: ...
+
+
+class ResidentScans:
+    """The scans of another source, made once and kept in memory.
+
+    Example:
+        >>> street = ResidentScans(SyntheticScans(scans=8, seed=0))
+    """
+
+    def __init__(self, source: ScanSource, progress: Progress | None = None) -> None:
+        self.names = list(source.names)
+        self._scans: list[Scan] = []
+        for index in range(len(source)):
+            self._scans.append(source[index])
+            if progress:
+                progress(index + 1, len(source))
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, index: int) -> Scan:
+        return self._scans[index]
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """What a whole pass over a source found.
+
+    Attributes:
+        scans, points: how many.
+        class_counts: (K + 1,) int64 points by training id, 0 = ignored.
+        remission_mean: over all points, in [0, 1].
+        out_of_domain: name of the first scan whose remission leaves [0, 1], or None.
+    """
+
+    scans: int
+    points: int
+    class_counts: NDArray[np.int64]
+    remission_mean: float
+    out_of_domain: str | None
+
+    def to_dict(self, label_map: LabelMap) -> dict[str, Any]:
+        """Plain values: what tracking and bundles keep."""
+        return {
+            "scans": self.scans,
+            "points": self.points,
+            "remission_mean": round(self.remission_mean, 6),
+            "label_map": label_map.name,
+            "ignored_points": int(self.class_counts[0]),
+            "points_by_class": dict(zip(label_map.class_names, map(int, self.class_counts[1:]), strict=True)),
+        }
+
+
+def inspect(
+    source: ScanSource, label_map: LabelMap, *, threads: int = 4, progress: Progress | None = None
+) -> DataSummary:
+    """Read every scan once: each must be whole and finite, its labels must fit and be known.
+
+    Raises:
+        DataError, LabelMapError: for the first file, in order, that cannot be used.
+
+    Example:
+        >>> inspect(SemanticKITTIScans(root, [8]), LabelMap.load("semantickitti")).points
+    """
+
+    def look(index: int) -> tuple[NDArray[np.int64], float, bool]:
+        scan = source[index]
+        train_ids = label_map.to_train(scan.required_labels, where=scan.path)
+        remission = scan.points[:, 3]
+        counts = np.bincount(train_ids, minlength=label_map.num_classes + 1).astype(np.int64)
+        return counts, float(remission.sum(dtype=np.float64)), bool(remission.min() < 0 or remission.max() > 1)
+
+    counts = np.zeros(label_map.num_classes + 1, np.int64)
+    remission_sum, out_of_domain = 0.0, None
+    for index, (scan_counts, scan_remission, outside) in enumerate(_in_order(look, len(source), threads)):
+        counts += scan_counts
+        remission_sum += scan_remission
+        if outside and out_of_domain is None:
+            out_of_domain = source.names[index]
+        if progress:
+            progress(index + 1, len(source))
+    points = int(counts.sum())
+    return DataSummary(len(source), points, counts, remission_sum / max(points, 1), out_of_domain)
+
+
+def _in_order(look: Callable[[int], Any], count: int, threads: int) -> Iterator[Any]:
+    """Results of `look(0..count-1)` in order; a bounded number in flight, so that an error stops the reading."""
+    window = threads * 8
+    with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
+        for start in range(0, count, window):
+            yield from pool.map(look, range(start, min(start + window, count)))

@@ -1,0 +1,13 @@
+"""The embedded default data: a seeded street world scanned by a simulated multi-beam LiDAR; NumPy only.
+
+>>> scans = SyntheticScans(scans=20, seed=1)
+>>> scans[0].points.shape[1], scans.names[0]
+(4, '000/000000')
+"""
+
+from pointseg.data.synthetic.scans import SyntheticScans
+from pointseg.data.synthetic.sensor import Sensor
+from pointseg.data.synthetic.world import SyntheticWorld
+from pointseg.data.synthetic.writer import write_sequences
+
+__all__ = ["Sensor", "SyntheticScans", "SyntheticWorld", "write_sequences"]

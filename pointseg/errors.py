@@ -1,0 +1,70 @@
+"""Every error a user can cause.
+
+Each says what is wrong, where (a file, a key, a value) and what to do about it. The verbs print it without
+a stack trace and end with exit code 1; library users catch `PointsegError`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "LabelMapError",
+    "OutOfMemory",
+    "OutputError",
+    "PointsegError",
+    "TrackingError",
+]
+
+
+class PointsegError(Exception):
+    """Base of all errors that a user can cause.
+
+    Args:
+        what: what is wrong, one sentence without a full stop.
+        where: the file, key or value it is about.
+        remedy: what to do about it, one sentence.
+
+    Example:
+        >>> str(PointsegError("the scan is empty", where="000000.bin", remedy="Remove it."))
+        'the scan is empty: 000000.bin. Remove it.'
+    """
+
+    def __init__(self, what: str, *, where: object = None, remedy: str = "") -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        place = f": {where}" if where is not None else ""
+        super().__init__(f"{what}{place}." + (f" {remedy}" if remedy else ""))
+
+
+class ConfigError(PointsegError):
+    """A configuration key or value that cannot be used."""
+
+
+class DataError(PointsegError):
+    """A scan, label, pose or calibration file, or a folder of them, that cannot be used."""
+
+
+class LabelMapError(PointsegError):
+    """A label map that contradicts itself, or labels it does not know."""
+
+
+class CheckpointError(PointsegError):
+    """A checkpoint, run folder or bundle that is missing, damaged or does not fit."""
+
+
+class DeviceError(PointsegError):
+    """An accelerator or precision that this machine does not have."""
+
+
+class OutOfMemory(PointsegError):
+    """The work does not fit into memory with these settings."""
+
+
+class OutputError(PointsegError):
+    """A file or folder that cannot be written."""
+
+
+class TrackingError(PointsegError):
+    """A tracking server or database that cannot be used."""

@@ -1,0 +1,194 @@
+"""Points -> input features: used by training and by every prediction; the settings travel in the bundle.
+
+There are two steps, because a training cloud is a small part of a scan. `measure` looks at the whole scan once and adds
+what a point's surroundings say (height above the ground, extent and count of its pillar) as columns, so a training
+cloud of 1,024 points knows the same about its points as a scan that is predicted. Calling the spec then turns measured
+points, drawn and augmented, into normalised features.
+
+Legend: B clouds, N points, M measured columns (x, y, z, remission, surroundings), F features, G cells along a grid's edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pointseg.errors import ConfigError
+
+__all__ = ["FEATURES", "FeatureSpec", "ground_height", "pillar_extent_and_count"]
+
+# Centres and spreads of a car-mounted sensor's points: (offset, scale), in metres; remission in its own unit, count as
+# log2 of the points in the pillar.
+NORMALISATION: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "x": (0.0, 20.0),
+        "y": (0.0, 20.0),
+        "z": (-1.0, 1.5),
+        "remission": (0.3, 0.2),
+        "range": (15.0, 12.0),
+        "height": (0.8, 1.2),
+        "extent": (1.0, 1.2),
+        "count": (6.0, 2.5),
+    }
+)
+FEATURES = tuple(NORMALISATION)
+RAW = ("x", "y", "z", "remission")
+REACH = 80.0  # metres; farther points share the grid's outermost cells
+EMPTY = 1e6  # height of a cell without a point
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Which features a model sees, and how they are normalised: (value - offset) / scale.
+
+    Args:
+        use: some of `FEATURES`, in the order the model sees them: x, y, z (metres); remission in [0, 1]; range, the
+            distance to the sensor (metres); height above the ground that the scan itself shows (metres); extent, the
+            height of what stands in the point's pillar (metres), and count, log2 of the points in it, both once for
+            each of `pillar_cells`.
+        offset, scale: by feature; what is not given is taken from `NORMALISATION`.
+        ground_cell: edge of the square ground cells, metres.
+        pillar_cells: edges of the square pillars, metres.
+
+    Raises:
+        ConfigError: for an unknown or repeated feature, or a scale or cell that is not positive.
+
+    Example:
+        >>> spec = FeatureSpec(use=("x", "y", "z", "remission", "height"))
+        >>> spec(spec.measure(torch.rand(1000, 4))).shape
+        torch.Size([1000, 5])
+    """
+
+    use: tuple[str, ...] = FEATURES
+    offset: Mapping[str, float] = field(default_factory=dict)
+    scale: Mapping[str, float] = field(default_factory=dict)
+    ground_cell: float = 1.0
+    pillar_cells: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    def __post_init__(self) -> None:
+        use = tuple(self.use)
+        for key, names in (("use", use), ("offset", tuple(self.offset)), ("scale", tuple(self.scale))):
+            for name in names:
+                if name not in FEATURES:
+                    raise ConfigError(
+                        f"there is no feature {name!r}", where=f"features.{key}", remedy=f"Use {', '.join(FEATURES)}."
+                    )
+        if not use or len(set(use)) != len(use):
+            raise ConfigError(f"{list(use)} names no feature, or one twice", where="features.use")
+        normalisation = {name: NORMALISATION[name] for name in use}
+        set_field = object.__setattr__
+        set_field(self, "use", use)
+        set_field(self, "offset", {n: float(self.offset.get(n, o)) for n, (o, _) in normalisation.items()})
+        set_field(self, "scale", {n: float(self.scale.get(n, s)) for n, (_, s) in normalisation.items()})
+        set_field(self, "pillar_cells", tuple(float(cell) for cell in self.pillar_cells))
+        set_field(self, "ground_cell", float(self.ground_cell))
+        positive = {f"scale.{n}": v for n, v in self.scale.items()}
+        positive |= {"ground_cell": self.ground_cell} | {"pillar_cells": c for c in self.pillar_cells}
+        for where, value in positive.items():
+            if not value > 0:
+                raise ConfigError(f"{value} is not positive", where=f"features.{where}")
+        if not self.pillar_cells and {"extent", "count"} & set(use):
+            raise ConfigError("extent and count need a pillar size", where="features.pillar_cells")
+
+    def __len__(self) -> int:
+        """F: the number of features."""
+        return sum(self._width(name) for name in self.use)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `FeatureSpec(**spec.to_dict())` is an equal one."""
+        return {
+            "use": list(self.use),
+            "offset": dict(self.offset),
+            "scale": dict(self.scale),
+            "ground_cell": self.ground_cell,
+            "pillar_cells": list(self.pillar_cells),
+        }
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the M columns that `measure` gives."""
+        around = [name for name in ("height", "extent", "count") if name in self.use]
+        return RAW + tuple(name for name in around for _ in range(self._width(name)))
+
+    @property
+    def metric_columns(self) -> list[int]:
+        """Columns of `measured` beyond x, y, z that are lengths: what scaling a cloud scales too."""
+        return [column for column, name in enumerate(self.measured) if name in ("height", "extent")]
+
+    def measure(self, points_N4: Tensor) -> Tensor:
+        """A whole scan (N, 4), x, y, z in metres and remission -> (N, M) with the surroundings as further columns."""
+        xyz_N3, columns = points_N4[:, :3], [points_N4]
+        if "height" in self.use:
+            columns.append(ground_height(xyz_N3, self.ground_cell)[:, None])
+        if "extent" in self.use or "count" in self.use:
+            pillars = [pillar_extent_and_count(xyz_N3, cell) for cell in self.pillar_cells]
+            if "extent" in self.use:
+                columns += [extent_N[:, None] for extent_N, _ in pillars]
+            if "count" in self.use:
+                columns += [torch.log2(count_N)[:, None] for _, count_N in pillars]
+        return torch.cat(columns, dim=1)
+
+    def __call__(self, measured: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Features (..., N, F) of measured points (..., N, M); padded points, where mask (..., N) is False, get zeros."""
+        columns = [self._columns(name, measured) for name in self.use]
+        normalised = [
+            (column - self.offset[name]) / self.scale[name] for name, column in zip(self.use, columns, strict=True)
+        ]
+        features = torch.cat(normalised, dim=-1)
+        return features if mask is None else features.masked_fill(~mask[..., None], 0.0)
+
+    def _width(self, name: str) -> int:
+        return len(self.pillar_cells) if name in ("extent", "count") else 1
+
+    def _columns(self, name: str, measured: Tensor) -> Tensor:
+        if name == "range":
+            return torch.linalg.vector_norm(measured[..., :3], dim=-1, keepdim=True)
+        first = self.measured.index(name)
+        return measured[..., first : first + self._width(name)]
+
+
+def ground_height(xyz_N3: Tensor, cell: float) -> Tensor:
+    """Height above the ground (N,), metres, the ground being estimated from the scan itself.
+
+    The lowest point of each cell is its ground, unless it lies 1 m below the median of the cells around it (a
+    reflection or an outlier); then the lowest of 3 x 3 cells, which bridges cells that hold no ground, is smoothed by
+    their mean.
+    """
+    index_N, edge = _cells(xyz_N3, cell)
+    lowest_GG = _reduce(xyz_N3[:, 2], index_N, edge, "amin").view(1, 1, edge, edge)
+    around = F.unfold(F.pad(lowest_GG, (1, 1, 1, 1), value=EMPTY), 3).view(1, 9, edge, edge)
+    median_GG = around.masked_fill(around >= EMPTY / 2, torch.nan).nanmedian(dim=1, keepdim=True).values
+    lowest_GG = torch.where((lowest_GG < EMPTY / 2) & (lowest_GG < median_GG - 1.0), median_GG, lowest_GG)
+    lowest_GG = -F.max_pool2d(-lowest_GG, 3, stride=1, padding=1)
+    known_GG = (lowest_GG < EMPTY / 2).to(lowest_GG.dtype)
+    total = F.avg_pool2d(lowest_GG * known_GG, 3, stride=1, padding=1)
+    ground_GG = total / F.avg_pool2d(known_GG, 3, stride=1, padding=1).clamp(min=1e-6)
+    return xyz_N3[:, 2] - ground_GG.flatten()[index_N]
+
+
+def pillar_extent_and_count(xyz_N3: Tensor, cell: float) -> tuple[Tensor, Tensor]:
+    """For each point: highest minus lowest z of its pillar (N,), metres, and the number of points in it (N,)."""
+    index_N, edge = _cells(xyz_N3, cell)
+    lowest = _reduce(xyz_N3[:, 2], index_N, edge, "amin")
+    highest = -_reduce(-xyz_N3[:, 2], index_N, edge, "amin")
+    count = torch.zeros_like(lowest).index_add_(0, index_N, torch.ones_like(xyz_N3[:, 2]))
+    return (highest - lowest)[index_N], count[index_N]
+
+
+def _cells(xyz_N3: Tensor, cell: float) -> tuple[Tensor, int]:
+    """Index of each point's cell (N,) in a square grid around the sensor, and the grid's edge G in cells."""
+    edge = max(1, round(2 * REACH / cell))
+    column_N2 = ((xyz_N3[:, :2] + REACH) / cell).floor().long().clamp_(0, edge - 1)
+    return column_N2[:, 0] * edge + column_N2[:, 1], edge
+
+
+def _reduce(values_N: Tensor, index_N: Tensor, edge: int, how: str) -> Tensor:
+    return torch.full((edge * edge,), EMPTY, dtype=values_N.dtype, device=values_N.device).scatter_reduce_(
+        0, index_N, values_N, how
+    )

@@ -1,0 +1,72 @@
+"""Files that appear whole or not at all: written beside, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pointseg.errors import OutputError
+
+__all__ = ["check_writable", "whole_file", "write_json", "write_text"]
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it takes the name when the block ends without an error.
+
+    Raises:
+        OutputError: if the folder or file cannot be written.
+
+    Example:
+        >>> with whole_file("labels.bin") as temporary:
+        ...     labels.tofile(temporary)
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot be written ({error.strerror or error})", where=path, remedy="Check the folder and the disk."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_writable(folder: Path, where: str) -> None:
+    """Make the folder and try it with a file, so that work is not lost at its end.
+
+    Raises:
+        OutputError: naming the key that chose the folder.
+    """
+    probe = folder / f".{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"the output folder cannot be written ({error.strerror})",
+            where=f"{where}={folder}",
+            remedy="Name another folder, or change its permissions.",
+        ) from error

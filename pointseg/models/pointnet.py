@@ -1,0 +1,199 @@
+"""PointNet for segmentation (Qi, Su, Mo, Guibas, "PointNet: Deep Learning on Point Sets", CVPR 2017).
+
+                    input     shared    feature   shared          max over
+    features --> [ T-Net ] -> MLP ---> [ T-Net ] -> MLP ---------> points ---.
+    (N, F)        3 x 3      64-64      64 x 64    64-128-1024     (1024)     |
+                                          |                                  | repeated for every point
+                                          `--> local (N, 64) ---------------[+]--> MLP 512-256-128 --> logits (N, K)
+
+This is the plain form, to be read against the paper. One liberty is taken because it changes nothing: the head's first
+layer W [local; global] is computed as W_local local + W_global global, so that the global vector, the same for all
+points of a cloud, is multiplied once a cloud instead of once a point.
+
+Work is done on rows: the real points of all clouds, one after the other, (M, C). So padding cannot touch a BatchNorm
+statistic; only the max needs to know which cloud a row belongs to.
+
+Legend: B clouds, N points, M real points of the batch, F features, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pointseg.errors import ConfigError
+from pointseg.models.base import SegmentationModel
+from pointseg.models.norm import RowBatchNorm
+
+__all__ = ["PointNetSeg"]
+
+
+class PointNetSeg(SegmentationModel):
+    """PointNet segmentation with optional T-Nets.
+
+    Args:
+        in_features: F. With the input T-Net the first three are the coordinates it turns.
+        num_classes: K.
+        local_widths: the shared MLP before the feature T-Net; the last one is the local feature.
+        global_widths: the shared MLP before the max; the last one is the global feature.
+        head_widths: the segmentation head.
+        input_transform: learn a 3 x 3 transform of the coordinates for each cloud.
+        feature_transform: learn a transform of the local features for each cloud, kept near orthogonal by the penalty
+            ||I - A A^T||_F^2 (the paper's L_reg).
+        dropout: before the last layer of the head.
+
+    Example:
+        >>> model = PointNetSeg(in_features=4, num_classes=19)
+        >>> model(torch.rand(2, 4096, 4)).shape
+        torch.Size([2, 4096, 19])
+    """
+
+    def __init__(
+        self,
+        in_features: int = 4,
+        num_classes: int = 19,
+        *,
+        local_widths: Sequence[int] = (64, 64),
+        global_widths: Sequence[int] = (64, 128, 1024),
+        head_widths: Sequence[int] = (512, 256, 128),
+        input_transform: bool = True,
+        feature_transform: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if input_transform and in_features < 3:
+            raise ConfigError(
+                f"an input T-Net needs x, y, z and there are {in_features} features",
+                where="model.input_transform",
+                remedy="Begin features.use with x, y, z or set model.input_transform=false.",
+            )
+        self.in_features, self.num_classes = in_features, num_classes
+        self.hyperparameters: dict[str, Any] = {
+            "in_features": int(in_features),
+            "num_classes": int(num_classes),
+            "local_widths": [int(w) for w in local_widths],
+            "global_widths": [int(w) for w in global_widths],
+            "head_widths": [int(w) for w in head_widths],
+            "input_transform": bool(input_transform),
+            "feature_transform": bool(feature_transform),
+            "dropout": float(dropout),
+        }
+        local, head = local_widths[-1], head_widths[0]
+        self.input_transform = TNet(in_features, 3) if input_transform else None
+        self.local_mlp = SharedMLP(in_features, local_widths)
+        self.feature_transform = TNet(local, local) if feature_transform else None
+        self.global_mlp = SharedMLP(local, global_widths)
+        self.head_first = nn.Linear(local + global_widths[-1], head)  # columns: local, then global
+        self.head_norm = RowBatchNorm(head)
+        self.head_mlp = SharedMLP(head, head_widths[1:])
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(head_widths[-1], num_classes)
+
+    def logits_and_penalty(
+        self, features: Tensor, coords: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, N, K) and the mean over clouds of ||I - A A^T||_F^2; `coords` are not used."""
+        rows = Rows(features.shape[:2], mask)
+        x = rows.take(features)  # (M, F)
+        penalty = features.new_zeros(())
+        if self.input_transform is not None:
+            matrix_B33 = self.input_transform(x, rows)
+            x = torch.cat([rows.transform(x[:, :3], matrix_B33), x[:, 3:]], dim=1)
+        local_MC = self.local_mlp(x)
+        if self.feature_transform is not None:
+            matrix_BCC = self.feature_transform(local_MC, rows)
+            local_MC = rows.transform(local_MC, matrix_BCC)
+            penalty = orthogonality_penalty(matrix_BCC)
+        global_BC = rows.max(self.global_mlp(local_MC))
+        return rows.put(self._head(local_MC, global_BC, rows)), penalty
+
+    def _head(self, local_MC: Tensor, global_BC: Tensor, rows: Rows) -> Tensor:
+        """(M, K): the layers after [local; global], the first one split as the module's text says."""
+        weight_local, weight_global = self.head_first.weight.split([local_MC.shape[1], global_BC.shape[1]], dim=1)
+        per_cloud_BC = F.linear(global_BC, weight_global, self.head_first.bias)
+        first_MC = rows.add_per_cloud(F.linear(local_MC, weight_local), per_cloud_BC)
+        hidden_MC = self.head_mlp(F.relu(self.head_norm(first_MC)))
+        logits_MK: Tensor = self.classifier(self.dropout(hidden_MC))
+        return logits_MK
+
+
+class SharedMLP(nn.Sequential):
+    """Linear, BatchNorm, ReLU for each width, the same for every row: (M, in) -> (M, widths[-1])."""
+
+    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
+        layers: list[nn.Module] = []
+        for width in widths:
+            layers += [nn.Linear(in_channels, width), RowBatchNorm(width), nn.ReLU(inplace=True)]
+            in_channels = width
+        super().__init__(*layers)
+
+
+class TNet(nn.Module):
+    """A small PointNet that predicts a C x C matrix for each cloud, the identity to begin with (section 4.2)."""
+
+    def __init__(self, in_channels: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.point_mlp = SharedMLP(in_channels, (64, 128, 1024))
+        self.cloud_mlp = SharedMLP(1024, (512, 256))
+        self.matrix = nn.Linear(256, size * size)
+        nn.init.zeros_(self.matrix.weight)
+        with torch.no_grad():
+            self.matrix.bias.copy_(torch.eye(size).flatten())
+
+    def forward(self, rows_MC: Tensor, rows: Rows) -> Tensor:
+        """(B, C, C) matrices, applied as x T to row vectors x."""
+        matrix: Tensor = self.matrix(self.cloud_mlp(rows.max(self.point_mlp(rows_MC))))
+        return matrix.view(-1, self.size, self.size)
+
+
+class Rows:
+    """The real points of a padded batch as rows, and the way back: all that knows of padding.
+
+    Without a mask rows are a view of the batch and nothing is copied.
+    """
+
+    def __init__(self, shape: Sequence[int], mask_BN: Tensor | None) -> None:
+        self.clouds, self.points = int(shape[0]), int(shape[1])
+        self.mask_BN = mask_BN
+        self.cloud_M = None if mask_BN is None else torch.nonzero(mask_BN)[:, 0]
+
+    def take(self, x_BNC: Tensor) -> Tensor:
+        """(B, N, C) -> (M, C)"""
+        return x_BNC.reshape(-1, x_BNC.shape[-1]) if self.mask_BN is None else x_BNC[self.mask_BN]
+
+    def put(self, x_MC: Tensor) -> Tensor:
+        """(M, C) -> (B, N, C), zeros where there is no point."""
+        return self._padded(x_MC, 0.0)
+
+    def max(self, x_MC: Tensor) -> Tensor:
+        """(M, C) -> (B, C): the largest value in each cloud; 0 for a cloud without a point."""
+        largest_BC = self._padded(x_MC, -torch.inf).max(dim=1).values
+        return largest_BC if self.mask_BN is None else largest_BC.masked_fill(~self.mask_BN.any(dim=1)[:, None], 0.0)
+
+    def transform(self, x_MC: Tensor, matrix_BCC: Tensor) -> Tensor:
+        """Each row times its cloud's matrix."""
+        return self.take(torch.bmm(self.put(x_MC), matrix_BCC))
+
+    def add_per_cloud(self, x_MC: Tensor, y_BC: Tensor) -> Tensor:
+        """Each row plus its cloud's vector."""
+        if self.cloud_M is not None:
+            return x_MC + y_BC[self.cloud_M]
+        return (x_MC.view(self.clouds, self.points, -1) + y_BC[:, None]).view(x_MC.shape)
+
+    def _padded(self, x_MC: Tensor, value: float) -> Tensor:
+        if self.mask_BN is None:
+            return x_MC.view(self.clouds, self.points, -1)
+        padded_BNC = x_MC.new_full((self.clouds, self.points, x_MC.shape[1]), value)
+        padded_BNC[self.mask_BN] = x_MC
+        return padded_BNC
+
+
+def orthogonality_penalty(matrix_BCC: Tensor) -> Tensor:
+    """Mean over clouds of ||I - A A^T||_F^2 (the paper's equation 2)."""
+    identity = torch.eye(matrix_BCC.shape[-1], device=matrix_BCC.device, dtype=matrix_BCC.dtype)
+    return (identity - matrix_BCC @ matrix_BCC.mT).square().sum(dim=(1, 2)).mean()

@@ -1,0 +1,32 @@
+"""MLflow behind one small interface: a local SQLite file, a tracking server, or Azure ML.
+
+    >>> tracker = start("auto", None, "first", start_dir=Path.cwd(), params={"lr": 1e-3}, tags={})  # doctest: +SKIP
+    >>> tracker.log_metrics({"val/miou": 0.5}, step=1)                                              # doctest: +SKIP
+    >>> tracker.finish()                                                                            # doctest: +SKIP
+
+A failure at the start of a run is a `TrackingError`, before any work is done. A failure in the middle of a run (the
+server is gone) never ends the training: one warning is logged, the metrics are kept and sent when the server is back.
+
+Importing this package imports neither MLflow nor Lightning; using it does.
+"""
+
+from __future__ import annotations
+
+from pointseg.tracking.interface import NullTracker, Status, Tracker
+from pointseg.tracking.models import download_model
+from pointseg.tracking.run import MlflowTracker, start
+from pointseg.tracking.store import DEFAULT_EXPERIMENT, resolve_uri
+from pointseg.tracking.sweep import finish_parent, start_parent
+
+__all__ = [
+    "DEFAULT_EXPERIMENT",
+    "MlflowTracker",
+    "NullTracker",
+    "Status",
+    "Tracker",
+    "download_model",
+    "finish_parent",
+    "resolve_uri",
+    "start",
+    "start_parent",
+]

@@ -1,0 +1,132 @@
+"""What a run will take, measured on its own first batch before epoch 0."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import shutil
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from pointseg.data.clouds import collate
+from pointseg.data.datamodule import ScanDataModule
+from pointseg.errors import OutputError
+from pointseg.module import SegmentationModule
+from pointseg.predictor import cloud_logits
+from pointseg.training.devices import Compute
+from pointseg.training.progress import duration
+
+__all__ = ["Estimate", "measure"]
+
+COPIES_ON_DISK = 3.2  # best.ckpt and last.ckpt hold weights and two Adam moments each; the bundle weights alone
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds, bytes and counts of a whole run."""
+
+    epochs: int
+    steps_per_epoch: int
+    step_seconds: float
+    validation_seconds: float
+    memory: int
+    available_memory: int
+    disk: int
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs with their validation."""
+        return self.epochs * self.steps_per_epoch * self.step_seconds + self.validation_seconds
+
+    def __str__(self) -> str:
+        return (
+            f"about {duration(self.seconds)} for {self.epochs} epochs of {self.steps_per_epoch} steps "
+            f"({self.step_seconds:.2f} s a step), {self.memory / 2**30:.1f} of {self.available_memory / 2**30:.0f} GiB "
+            f"memory, {self.disk / 1e6:.0f} MB on disk"
+        )
+
+
+def measure(
+    module: SegmentationModule,
+    data: ScanDataModule,
+    compute: Compute,
+    *,
+    epochs: int,
+    validations: int,
+    folder: Path,
+    steps_per_epoch: int | None = None,
+) -> Estimate:
+    """Time one step and one validation scan on a copy of the model; nothing of the run changes.
+
+    Raises:
+        OutputError: if the disk has no room for the checkpoints.
+    """
+    loader = data.train_dataloader()
+    steps = min(len(loader), steps_per_epoch or len(loader))
+    weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
+    disk = int(COPIES_ON_DISK * 2 * weights) + 2_000_000
+    free = shutil.disk_usage(folder).free
+    if disk > free:
+        raise OutputError(
+            f"the checkpoints need {disk / 1e6:.0f} MB and the disk has {free / 1e6:.0f}",
+            where=folder,
+            remedy="Free some space, or name another folder with hydra.run.dir=DIR.",
+        )
+    random_state = torch.get_rng_state()
+    step_seconds = _time_step(module, data, compute)
+    scan_seconds = _time_scan(module, data, compute) if validations and len(data.source("val")) else 0.0
+    torch.set_rng_state(random_state)
+    if compute.accelerator == "gpu":
+        memory, available = torch.cuda.max_memory_allocated(), torch.cuda.mem_get_info()[1]
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        available = psutil.virtual_memory().total
+    seconds = validations * len(data.source("val")) * scan_seconds
+    return Estimate(epochs, steps, step_seconds, seconds, memory, available, disk)
+
+
+def _time_step(module: SegmentationModule, data: ScanDataModule, compute: Compute) -> float:
+    loader = data.train_dataloader()
+    draws = next(iter(loader.batch_sampler))
+    trial = copy.deepcopy(module).to(compute.device).train()
+    optimizer = torch.optim.AdamW(trial.model.parameters(), lr=0.0)
+    seconds = 0.0
+    for _ in range(2):  # the first one warms up
+        _synchronize(compute)
+        began = time.perf_counter()
+        loaded = collate([loader.dataset[draw] for draw in draws])
+        batch = data.to_model_input(type(loaded)(*(v if v is None else v.to(compute.device) for v in loaded)))
+        with _autocast(compute):
+            trial.backward_parts(batch)
+        optimizer.step()
+        _synchronize(compute)
+        seconds = time.perf_counter() - began
+    return seconds
+
+
+def _time_scan(module: SegmentationModule, data: ScanDataModule, compute: Compute) -> float:
+    model = copy.deepcopy(module.model).to(compute.device).eval()
+    points = torch.from_numpy(data.source("val")[0].points).to(compute.device)
+    began = time.perf_counter()
+    with torch.inference_mode(), _autocast(compute):
+        cloud_logits(model, module.feature_spec, points, **module.inference)
+    _synchronize(compute)
+    return time.perf_counter() - began
+
+
+def _autocast(compute: Compute) -> AbstractContextManager[object]:
+    if compute.precision == "bf16-mixed":
+        return torch.autocast(compute.device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def _synchronize(compute: Compute) -> None:
+    if compute.accelerator == "gpu":
+        torch.cuda.synchronize()

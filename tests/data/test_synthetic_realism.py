@@ -1,0 +1,100 @@
+"""How close the synthetic scans come to real ones, where SEMANTICKITTI_ROOT names a copy of SemanticKITTI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pointseg.data.scan import read_labels, read_points
+from pointseg.data.synthetic import SyntheticWorld
+from pointseg.labels import LabelMap
+
+ROOT = os.environ.get("SEMANTICKITTI_ROOT")
+pytestmark = pytest.mark.skipif(
+    not ROOT or not (Path(ROOT) / "sequences").is_dir(),
+    reason="SEMANTICKITTI_ROOT does not name a folder that holds SemanticKITTI's sequences/",
+)
+
+KITTI = LabelMap.load("semantickitti")
+RANGES = (10.0, 20.0, 50.0)
+TRAIN = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
+Pair = tuple[NDArray[np.float32], NDArray[np.uint32]]
+
+
+def real_scans() -> Iterable[Pair]:
+    for sequence in TRAIN:
+        folder = Path(str(ROOT)) / "sequences" / sequence
+        files = sorted((folder / "velodyne").glob("*.bin"))
+        for path in files[:: max(1, len(files) // 4)]:
+            points = read_points(path)
+            yield points, read_labels(folder / "labels" / f"{path.stem}.label", len(points))
+
+
+def synthetic_scans() -> Iterable[Pair]:
+    for seed in (101, 202):
+        world = SyntheticWorld(seed=seed)
+        for sequence in range(25):
+            scan = world.scan(sequence, 30)
+            assert scan.labels is not None
+            yield scan.points, scan.labels
+
+
+class Summary:
+    """Shares of classes and ranges, mean remission per class, heights of the ground."""
+
+    def __init__(self, scans: Iterable[Pair]) -> None:
+        counts, remission = np.zeros(KITTI.num_classes + 1), np.zeros(KITTI.num_classes + 1)
+        within: list[list[float]] = []
+        heights: list[NDArray[np.float32]] = []
+        road = KITTI.class_names.index("road") + 1
+        for points, raw in scans:
+            train = KITTI.to_train(raw)
+            counts += np.bincount(train, minlength=len(counts))
+            remission += np.bincount(train, weights=points[:, 3], minlength=len(counts))
+            distance = np.linalg.norm(points[:, :3], axis=1)
+            within.append([float((distance < limit).mean()) for limit in RANGES])
+            heights.append(points[(train == road) & (distance < 15), 2])
+        self.unlabelled = counts[0] / counts.sum()
+        self.shares = counts[1:] / counts[1:].sum()
+        self.remission = remission[1:] / np.maximum(counts[1:], 1)
+        self.within = np.mean(within, axis=0)
+        self.road = float(np.median(np.concatenate(heights)))
+
+
+@pytest.fixture(scope="module")
+def real() -> Summary:
+    return Summary(real_scans())
+
+
+@pytest.fixture(scope="module")
+def synthetic() -> Summary:
+    return Summary(synthetic_scans())
+
+
+def test_shares_of_the_common_classes(real: Summary, synthetic: Summary) -> None:
+    common = np.argsort(-real.shares)[:8]
+    ratio = synthetic.shares[common] / real.shares[common]
+    names = [KITTI.class_names[i] for i in common]
+    assert (ratio < 3).all() and (ratio > 1 / 3).all(), dict(zip(names, ratio.round(2), strict=True))
+
+
+def test_shares_within_10_20_and_50_metres(real: Summary, synthetic: Summary) -> None:
+    assert (np.abs(real.within - synthetic.within) < 0.10).all(), (real.within, synthetic.within)
+
+
+def test_share_without_a_label(real: Summary, synthetic: Summary) -> None:
+    assert abs(real.unlabelled - synthetic.unlabelled) < 0.05
+
+
+def test_remission_of_the_common_classes(real: Summary, synthetic: Summary) -> None:
+    common = np.argsort(-real.shares)[:8]
+    assert (np.abs(real.remission[common] - synthetic.remission[common]) < 0.08).all()
+
+
+def test_the_sensor_is_as_high_above_the_road(real: Summary, synthetic: Summary) -> None:
+    assert abs(real.road - synthetic.road) < 0.08
