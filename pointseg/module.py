@@ -50,6 +50,7 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip: largest norm of the whole gradient; None for no limit.
         accumulate: in how many parts a step's batch goes through the model.
         points_per_pass, votes: how scans are predicted (see `predictor.cloud_logits`).
+        remission_mean: of the training points; stands in for remission when a scan has none.
         provenance: plain values for the bundle.
 
     Example:
@@ -77,6 +78,7 @@ class SegmentationModule(pl.LightningModule):
         accumulate: int = 1,
         points_per_pass: int | None = None,
         votes: int = 1,
+        remission_mean: float = 0.0,
         provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class SegmentationModule(pl.LightningModule):
         self.warmup_steps, self.total_steps, self.final_lr_ratio = warmup_steps, total_steps, final_lr_ratio
         self.gradient_clip, self.accumulate = gradient_clip, accumulate
         self.inference: dict[str, Any] = {"points_per_pass": points_per_pass, "votes": votes}
-        self.provenance = dict(provenance or {})
+        self.remission_mean, self.provenance = float(remission_mean), dict(provenance or {})
         # no buffer: weight averaging swaps and averages those
         self.confusion: Tensor | None = None
         self.scores: Scores | None = None  # of the last validation or test
@@ -221,7 +223,8 @@ class SegmentationModule(pl.LightningModule):
 
     def trained(self) -> TrainedModel:
         """The model as it is now, with all that prediction needs."""
-        return TrainedModel(self.model, self.feature_spec, self.label_map, dict(self.inference), dict(self.provenance))
+        inference = {**self.inference, "remission_mean": self.remission_mean}
+        return TrainedModel(self.model, self.feature_spec, self.label_map, inference, dict(self.provenance))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[CHECKPOINT_KEY] = self.trained().describe()

@@ -1,0 +1,99 @@
+"""The `evaluate` verb: a checkpoint on a split, to metrics.json and figures."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from pointseg import tracking
+from pointseg.cli import checks, saved
+from pointseg.cli.building import build_data, plain, progress_bar
+from pointseg.cli.entry import Job
+from pointseg.errors import ConfigError
+from pointseg.evaluation import evaluate, scores_table
+from pointseg.files import check_writable
+from pointseg.predictor import Predictor
+from pointseg.training.devices import choose_compute
+
+__all__ = ["evaluate_job"]
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_job(job: Job) -> None:
+    """Score `checkpoint` on `split` and write the result.
+
+    Raises:
+        ConfigError: if no checkpoint is named.
+        CheckpointError, DataError: if it, or the data, cannot be used.
+    """
+    config = job.config
+    if not config.checkpoint:
+        raise ConfigError("no checkpoint is given", where="checkpoint", remedy="Name it: checkpoint=RUN_FOLDER.")
+    compute = choose_compute(config.accelerator)
+    folder = Path(str(config.output)).expanduser() if config.output else job.folder
+    check_writable(folder, "output" if config.output else "hydra.run.dir")
+    path = _fetch(config, job)
+    predictor = Predictor.load(path, compute.device)
+    config = _with_data_of_run(config)
+    checks.check_targets(config)
+    data = build_data(config, predictor.trained.features)
+    source = data.source(config.split, progress_bar(f"{config.split} scans"))
+    log.info("Evaluating %s on %s scans of %s, on %s", path, len(source), _name(config), compute.reason)
+    result = evaluate(predictor, source, label_map=data.label_map, progress=progress_bar("scoring"))
+    written = result.write(folder)
+    log.info("\n%s\n", scores_table(result.scores, result.label_map, result.scans))
+    for file in written:
+        log.info("  %s", file)
+    _track(config, job, result.scores.to_dict(result.label_map.class_names, result.scans), written)
+
+
+def _fetch(config: DictConfig, job: Job) -> str | Path:
+    checkpoint = str(config.checkpoint)
+    if checkpoint.startswith("models:/"):
+        return tracking.download_model(checkpoint, config.tracking.uri, job.start_dir)
+    return checkpoint
+
+
+def _with_data_of_run(config: DictConfig) -> DictConfig:
+    """Where the checkpoint lies in a run folder and no other data is chosen: the data of that run, plus overrides."""
+    overrides = list(HydraConfig.get().overrides.task)
+    path = saved.run_config_of(str(config.checkpoint))
+    if path is None:
+        return config
+    earlier = saved.load_config(path)
+    chosen = [o for o in overrides if o.startswith("data=")]
+    if chosen and OmegaConf.select(earlier, "data._target_") != config.data._target_:
+        return config
+    only_data = OmegaConf.create({"data": OmegaConf.to_container(earlier.data)})
+    assert isinstance(only_data, DictConfig)
+    data_overrides = [o for o in overrides if o.startswith("data.")]
+    return saved.with_overrides(only_data, config, data_overrides, "checkpoint")
+
+
+def _name(config: DictConfig) -> str:
+    root = config.data.get("root")
+    kind = str(config.data._target_).rsplit(".", 1)[-1].removesuffix("DataModule")
+    return f"{kind} {config.split}" + (f" in {root}" if root else "")
+
+
+def _track(config: DictConfig, job: Job, scores: dict[str, object], written: list[Path]) -> None:
+    settings = config.tracking
+    with tracking.start(
+        settings.uri,
+        settings.experiment,
+        settings.run_name or f"evaluate-{config.split}",
+        start_dir=job.start_dir,
+        params={"checkpoint": str(config.checkpoint), "split": config.split, "data": plain(config.data)},
+        tags={**plain(settings.tags), "verb": "evaluate"},
+        system_metrics=settings.system_metrics,
+    ) as tracker:
+        values = json.loads(json.dumps(scores))
+        tracker.log_metrics({f"test/{k}": values[k] for k in ("miou", "miou_present", "accuracy")})
+        tracker.log_metrics({f"test/iou/{name}": value for name, value in values["iou"].items()})
+        for file in written:
+            tracker.log_artifact(file, "figures" if file.suffix == ".png" else None)

@@ -1,0 +1,107 @@
+"""Words of a shell -> Hydra overrides. Hydra's grammar gives `=`, `,`, `(`, `~`, `$`, spaces and non-ASCII letters a
+meaning; a path or URL has none of that, so it is quoted here before Hydra reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from pointseg.errors import ConfigError
+
+__all__ = ["PATH_KEYS", "parse", "quote", "quote_all", "split_arguments"]
+
+# Keys whose value is a path, a URL or a name for people: always taken as it was passed.
+PATH_KEYS = frozenset(
+    {
+        "checkpoint",
+        "data.labels",
+        "data.root",
+        "hydra.run.dir",
+        "hydra.sweep.dir",
+        "input",
+        "output",
+        "rerun",
+        "resume",
+        "tracking.run_name",
+        "tracking.uri",
+    }
+)
+MULTIRUN_FLAGS = ("-m", "--multirun")
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Command-line words -> (flags for Hydra, overrides).
+
+    Raises:
+        ConfigError: for a word that is neither.
+    """
+    flags: list[str] = []
+    overrides: list[str] = []
+    for word in arguments:
+        if word.startswith("-") and "=" not in word.split("-", 2)[0]:
+            flags.append(word)
+        elif "=" in word or word.startswith("~"):
+            overrides.append(word)
+        else:
+            raise ConfigError(
+                f"{word!r} is not KEY=VALUE", where="the command line", remedy="See --help for worked examples."
+            )
+    return flags, overrides
+
+
+def quote(value: str, *, literal: bool = True) -> str:
+    """A value in single quotes, so that Hydra takes every character as it is.
+
+    Args:
+        literal: also keep `${...}` from being interpolated.
+    """
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+        return value  # the user has quoted it for Hydra already
+    if literal:
+        value = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    value = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", value)
+    trailing = len(value) - len(value.rstrip("\\"))
+    return f"'{value}{chr(92) * trailing}'"
+
+
+def quote_all(overrides: Sequence[str], *, multirun: bool) -> list[str]:
+    """Quote what needs it. In a sweep a comma still separates the values of a path key."""
+    return [_quote_one(override, multirun) for override in overrides]
+
+
+def _quote_one(override: str, multirun: bool) -> str:
+    key, equals, value = override.partition("=")
+    name = key.lstrip("+~")
+    if not equals or value in ("", "null"):
+        return override
+    if name in PATH_KEYS:
+        parts = value.split(",") if multirun and value[0] not in "'\"" else [value]
+        return f"{key}=" + ",".join(quote(part, literal=not name.startswith("hydra.")) for part in parts)
+    try:
+        parse([override])
+    except ConfigError:
+        return f"{key}={quote(value)}"
+    return override
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Hydra's reading of overrides.
+
+    Raises:
+        ConfigError: for one that its grammar does not take.
+    """
+    parsed = []
+    for override in overrides:
+        try:
+            parsed.extend(OverridesParser.create().parse_overrides([override]))
+        except HydraException as error:
+            raise ConfigError(
+                "not KEY=VALUE in Hydra's grammar",
+                where=override,
+                remedy="Put the value in single quotes inside double quotes: \"key='value'\".",
+            ) from error
+    return parsed

@@ -1,0 +1,29 @@
+"""Score a trained model on whole scans, every point, by SemanticKITTI's official rule.
+
+  python -m pointseg.evaluate checkpoint=RUN_FOLDER                             on the data it was trained with
+  python -m pointseg.evaluate checkpoint=RUN_FOLDER split=test
+  python -m pointseg.evaluate checkpoint=RUN_FOLDER data=semantickitti data.root=DIR
+  python -m pointseg.evaluate checkpoint=RUN/checkpoints/last.ckpt 'data.split.val=[10]' output=DIR
+
+checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, or models:/NAME@ALIAS of the MLflow registry.
+"""
+
+from __future__ import annotations
+
+from pointseg.cli import Job, run
+
+
+def main() -> None:
+    """Entry point of `python -m pointseg.evaluate`."""
+    run("evaluate", evaluate, __doc__ or "")
+
+
+def evaluate(job: Job) -> None:
+    """One evaluation, from its configuration to metrics.json and figures."""
+    from pointseg.cli.evaluating import evaluate_job
+
+    evaluate_job(job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Train a SegmentationModule over a DataModule into a run folder: the library function behind `pointseg.train`."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+
+from pointseg import bundle
+from pointseg.data.datamodule import ScanDataModule
+from pointseg.errors import ConfigError, OutOfMemory
+from pointseg.evaluation import Evaluation, evaluate
+from pointseg.files import check_writable
+from pointseg.module import SegmentationModule, check_same_model
+from pointseg.predictor import Predictor
+from pointseg.tracking import NullTracker, Tracker
+from pointseg.training import estimate
+from pointseg.training.callbacks import StopOnSignal, WholeCheckpoints
+from pointseg.training.devices import Compute, choose_compute
+from pointseg.training.progress import TrainingProgress
+from pointseg.training.run_folder import RunFolder
+
+__all__ = ["TrainerSettings", "fit"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long and on what to train; the `trainer` group of the configuration.
+
+    Args:
+        max_epochs: epochs in all, also when a run is resumed.
+        accelerator, devices, precision: see `devices.choose_compute`.
+        check_val_every_n_epoch: epochs from one validation to the next.
+        monitor: the validation figure that chooses best.ckpt, the larger the better; None takes the last epoch's, where
+            the validation split must only be scored and not chosen on.
+        ema_decay: keep an exponential moving average of the weights, scored and saved in their place; None for none.
+        limit_train_batches, limit_val_batches: at most so many batches an epoch; None for all.
+    """
+
+    max_epochs: int = 10
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    precision: str = "auto"
+    check_val_every_n_epoch: int = 1
+    monitor: str | None = "val/miou"
+    ema_decay: float | None = None
+    limit_train_batches: int | None = None
+    limit_val_batches: int | None = None
+
+    compute: Compute = field(init=False)
+
+    def __post_init__(self) -> None:
+        for key in ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ConfigError(f"{value} is less than 1", where=f"trainer.{key}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(f"{self.ema_decay} is not between 0 and 1", where="trainer.ema_decay")
+        monitors = ("val/miou", "val/miou_present", "val/accuracy")
+        if self.monitor is not None and self.monitor not in monitors:
+            raise ConfigError(
+                f"{self.monitor!r} is not a validation score",
+                where="trainer.monitor",
+                remedy=f"Use {', '.join(monitors)} or null.",
+            )
+        object.__setattr__(self, "compute", choose_compute(self.accelerator, self.devices, self.precision))
+
+
+def fit(
+    module: SegmentationModule,
+    data: ScanDataModule,
+    folder: RunFolder,
+    settings: TrainerSettings,
+    *,
+    tracker: Tracker | None = None,
+    resume: bool = False,
+    on_first_checkpoint: Callable[[], None] | None = None,
+    progress: Callable[[str], Callable[[int, int], None]] | None = None,
+) -> Evaluation:
+    """Train, keep best and last checkpoint, score the best one on the validation split, and write the bundle.
+
+    Args:
+        folder: where all of it goes (see `run_folder`).
+        tracker: receives scores, figures and the checkpoint.
+        resume: go on from the folder's last.ckpt.
+        on_first_checkpoint: called just before the first checkpoint of this call takes its place.
+        progress: makes a progress callback for a named piece of work.
+
+    Raises:
+        Interrupted: after Ctrl-C, with a last.ckpt to go on from.
+        OutOfMemory: naming the settings to lower.
+        CheckpointError: if last.ckpt is of another model, class set or feature set.
+
+    Example:
+        >>> fit(module, SyntheticDataModule(), RunFolder("run"), TrainerSettings(max_epochs=2)).scores.miou
+    """
+    tracker = tracker or NullTracker()
+    check_writable(folder.checkpoints, "hydra.run.dir")
+    if resume:
+        saved = bundle.read_checkpoint(folder.last)
+        check_same_model(saved[bundle.CHECKPOINT_KEY], module.trained().describe())
+    with _readable_memory_errors(), _quiet():
+        _say_estimate(module, data, folder, settings)
+        trainer = _trainer(module, folder, settings, tracker, on_first_checkpoint)
+        trainer.fit(module, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
+    return finish(folder, data, settings.compute, tracker, progress=progress)
+
+
+def finish(
+    folder: RunFolder,
+    data: ScanDataModule,
+    compute: Compute,
+    tracker: Tracker,
+    *,
+    progress: Callable[[str], Callable[[int, int], None]] | None = None,
+) -> Evaluation:
+    """Score best.ckpt on every validation scan, write metrics.json, figures and bundle, and track them."""
+    trained = bundle.load_checkpoint(folder.best)
+    predictor = Predictor(trained, compute.device)
+    evaluation = evaluate(
+        predictor, data.source("val"), label_map=data.label_map, progress=progress("scoring") if progress else None
+    )
+    written = evaluation.write(folder.path)
+    scores = evaluation.scores
+    trained.provenance["validation"] = {"miou": scores.miou, "miou_present": scores.miou_present}
+    bundle.save_bundle(folder.bundle, trained)
+    tracker.log_metrics({"best/miou": scores.miou, "best/miou_present": scores.miou_present})
+    for path in written:
+        tracker.log_artifact(path, "figures" if path.suffix == ".png" else None)
+    tracker.log_artifact(folder.bundle, "bundle")
+    tracker.log_artifact(folder.best, "checkpoints")
+    return evaluation
+
+
+def _say_estimate(
+    module: SegmentationModule, data: ScanDataModule, folder: RunFolder, settings: TrainerSettings
+) -> None:
+    expected = estimate.measure(
+        module,
+        data,
+        settings.compute,
+        epochs=settings.max_epochs,
+        validations=settings.max_epochs // settings.check_val_every_n_epoch,
+        folder=folder.path,
+        steps_per_epoch=settings.limit_train_batches,
+    )
+    parameters = sum(p.numel() for p in module.model.parameters())
+    log.info("Model: %s, %s parameters; on %s", type(module.model).__name__, f"{parameters:,}", settings.compute.reason)
+    log.info("Estimate: %s", expected)
+
+
+def _trainer(
+    module: SegmentationModule,
+    folder: RunFolder,
+    settings: TrainerSettings,
+    tracker: Tracker,
+    on_first_checkpoint: Callable[[], None] | None,
+) -> pl.Trainer:
+    callbacks: list[Callback] = [TrainingProgress()]
+    if settings.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
+    callbacks.append(StopOnSignal(folder.last, folder.path))
+    callbacks.append(_checkpoints(folder, settings))
+    return pl.Trainer(
+        max_epochs=settings.max_epochs,
+        accelerator=settings.compute.accelerator,
+        devices=settings.compute.devices,
+        precision=settings.compute.precision,
+        check_val_every_n_epoch=settings.check_val_every_n_epoch,
+        limit_train_batches=settings.limit_train_batches,
+        limit_val_batches=settings.limit_val_batches,
+        callbacks=callbacks,
+        logger=tracker.lightning_logger(),
+        plugins=[WholeCheckpoints(on_first_checkpoint)],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        default_root_dir=folder.path,
+    )
+
+
+def _checkpoints(folder: RunFolder, settings: TrainerSettings) -> ModelCheckpoint:
+    keep = ModelCheckpoint(
+        dirpath=folder.checkpoints,
+        filename="best",
+        monitor=settings.monitor,
+        mode="max",
+        save_top_k=1,
+        save_last=True,
+        every_n_epochs=settings.check_val_every_n_epoch,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    keep.CHECKPOINT_NAME_LAST = "last"
+    return keep
+
+
+@contextmanager
+def _readable_memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not re.search(
+            r"(can't|cannot|not enough memory|failed to) allocate|DefaultCPUAllocator", text
+        ):
+            raise
+        raise OutOfMemory(
+            "training does not fit into memory",
+            where=text.splitlines()[0][:160] if text else None,
+            remedy="Lower data.batch_size or data.points, or raise trainer.accumulate_grad_batches.",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's remarks that are no use here: what it says is said better by this library, or is meant so."""
+    names = ("pytorch_lightning", "lightning_fabric", "lightning")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*Checkpoint directory .* exists.*"):
+            warnings.filterwarnings("ignore", message)
+        warnings.filterwarnings("ignore", ".*number of training batches.*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", ".*_check_data_source.*|.*batch_sampler.*|.*lr_scheduler.step.*")
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
