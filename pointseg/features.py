@@ -89,7 +89,7 @@ class FeatureSpec:
         set_field(self, "pillar_cells", tuple(float(cell) for cell in self.pillar_cells))
         set_field(self, "ground_cell", float(self.ground_cell))
         positive = {f"scale.{n}": v for n, v in self.scale.items()}
-        positive |= {"ground_cell": self.ground_cell} | {"pillar_cells": c for c in self.pillar_cells}
+        positive |= {"ground_cell": self.ground_cell, "pillar_cells": min(self.pillar_cells, default=1.0)}
         for where, value in positive.items():
             if not value > 0:
                 raise ConfigError(f"{value} is not positive", where=f"features.{where}")

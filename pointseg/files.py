@@ -33,7 +33,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(
             f"cannot be written ({error.strerror or error})", where=path, remedy="Check the folder and the disk."

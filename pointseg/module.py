@@ -16,6 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from pointseg import losses
@@ -82,6 +83,7 @@ class SegmentationModule(pl.LightningModule):
         provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.class_weights: Tensor
         self.automatic_optimization = False
         _check_settings(model, label_map, features, lr=lr, label_smoothing=label_smoothing, accumulate=accumulate)
         check_inference(points_per_pass, votes)
@@ -106,14 +108,20 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One optimizer step on a whole batch, in `accumulate` parts."""
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        optimizer, scheduler = self._optimizer(), self.lr_schedulers()
         optimizer.zero_grad()
         terms = self.backward_parts(batch)
         if self.gradient_clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
         optimizer.step()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         scheduler.step()
         return self._log_step(_sum_over_ranks(terms), batch)
+
+    def _optimizer(self) -> LightningOptimizer:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
 
     def backward_parts(self, batch: Batch) -> Tensor:
         """Add the gradient of the global loss; returns this rank's share of its terms (3,), see `_loss`."""
@@ -162,7 +170,7 @@ class SegmentationModule(pl.LightningModule):
         return {"loss": loss}
 
     def on_train_epoch_end(self) -> None:
-        self.log("train/lr", self.optimizers().param_groups[0]["lr"], rank_zero_only=True)
+        self.log("train/lr", self._optimizer().param_groups[0]["lr"], rank_zero_only=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW with linear warm-up and a cosine (Loshchilov and Hutter, ICLR 2017 and 2019)."""

@@ -73,13 +73,13 @@ def check_targets(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the key and the nearest argument.
     """
-    for name, section in config.items():
+    for name, section in ((str(key), value) for key, value in config.items()):
         if isinstance(section, DictConfig) and "_target_" in section:
             taken = _arguments(get_class(section["_target_"]))
-            for key in section:
+            for key in map(str, section):
                 if key != "_target_" and key not in taken:
                     raise ConfigError(
-                        f"unknown key {name}.{key}", where=f"{name}.{key}", remedy=_nearest(str(key), taken, str(name))
+                        f"unknown key {name}.{key}", where=f"{name}.{key}", remedy=_nearest(key, taken, name)
                     )
 
 
@@ -168,7 +168,7 @@ def _remedy(key: str, base: DictConfig, known: dict[str, list[str]]) -> str:
 
 def _nearest(key: str, keys: Iterable[str], prefix: str = "") -> str:
     keys = list(keys)
-    last = {}
+    last: dict[str, str] = {}
     for candidate in keys:
         last.setdefault(candidate.rsplit(".", 1)[-1], candidate)
     near = difflib.get_close_matches(key, keys, 1, cutoff=0.6)
@@ -180,7 +180,7 @@ def _nearest(key: str, keys: Iterable[str], prefix: str = "") -> str:
 
 
 def _leaves(config: DictConfig, prefix: str) -> Iterable[str]:
-    for name in config:
+    for name in map(str, config):
         node = config._get_node(name)
         yield f"{prefix}{name}"
         if isinstance(node, DictConfig) and not node._is_none():

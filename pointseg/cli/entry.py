@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from pointseg.cli import checks, saved
 from pointseg.cli.overrides import MULTIRUN_FLAGS, quote, quote_all, split_arguments
 from pointseg.errors import ConfigError, OutputError, PointsegError
+from pointseg.files import check_writable
 from pointseg.redact import install_log_redaction, redact_text
 
 __all__ = ["Job", "run"]
@@ -95,6 +96,9 @@ def _checked(verb: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]
     _, overrides = checks.compose_checked(verb, overrides, multirun=multirun)
     if given.get("resume") and given.get("rerun"):
         raise ConfigError("both resume and rerun are given", where="the command line", remedy="Give one of them.")
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        if key in given and "${" not in given[key]:
+            check_writable(Path(given[key].strip("'\"")).expanduser(), key)
     overrides += [f"hydra.job.name={verb}"]
     if not multirun and "hydra.run.dir" not in given:
         folder = _resumed_folder(given) or _new_folder()
@@ -162,16 +166,7 @@ def _launch(verb: str, task: Task, at_end: list[Callable[[bool], None]]) -> None
             _fail(error)
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # an error that is not the user's keeps its stack trace
-    try:
-        hydra.main(version_base="1.3", config_path=str(checks.config_folder()), config_name=verb)(run_job)()
-    except PermissionError as error:
-        raise OutputError(
-            f"the output folder cannot be written ({error.strerror})",
-            where=error.filename,
-            remedy="Name another with hydra.run.dir=DIR.",
-        ) from error
-    except (NotADirectoryError, FileExistsError) as error:
-        raise OutputError("the output folder is a file", where=error.filename, remedy="Name another.") from error
+    hydra.main(version_base="1.3", config_path=str(checks.config_folder()), config_name=verb)(run_job)()
 
 
 def _mask_sweep_record(sweep_dir: Path) -> None:

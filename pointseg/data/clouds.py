@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, Dataset
+from torch.utils.data import Dataset, Sampler
 
 from pointseg.data.sources import ScanSource
 from pointseg.errors import ConfigError
@@ -27,13 +27,16 @@ class Draw(NamedTuple):
     """One training cloud to make: `index` counts scans x clouds per scan."""
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # tuple.index is not used
     points: int
 
 
 class PointBatch(NamedTuple):
-    """Clouds as they are loaded: points (B, N, M) float32 as `FeatureSpec.measure` gives them, labels (B, N) int64 training ids with 0 = ignored,
-    mask (B, N) bool with True = real point or None when all are, keys (B,) int64 of (seed, epoch, index)."""
+    """Clouds as they are loaded.
+
+    points (B, N, M) float32 as `FeatureSpec.measure` gives them; labels (B, N) int64 training ids, 0 = ignored; mask
+    (B, N) bool, True = real point, None when all are; keys (B,) int64 of (seed, epoch, index).
+    """
 
     points: Tensor
     labels: Tensor
@@ -135,7 +138,7 @@ class _Epoch:
         self.epoch = epoch
 
 
-class CloudBatches(BatchSampler):
+class CloudBatches(Sampler[list[Draw]]):
     """The batches of an epoch, as lists of `Draw`.
 
     Every epoch visits each scan `clouds_per_scan` times in a new order, each time with other points. The last, smaller

@@ -21,7 +21,8 @@ Progress = Callable[[int, int], None]
 class ScanSource(Protocol):
     """Scans by number. `names[i]` is "SEQUENCE/FRAME", unique within the source."""
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 

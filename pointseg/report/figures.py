@@ -19,7 +19,7 @@ REACH = 50.0  # metres shown around the sensor; labels reach about that far
 
 
 def confusion(scores: Scores, label_map: LabelMap) -> Figure:
-    """The confusion matrix of the labelled points, each row in percent of its class; classes without a point stay blank."""
+    """The confusion matrix of the labelled points, each row in percent of its class; rows without a point stay blank."""
     counts = scores.confusion[1:, 1:].astype(np.float64)
     support = counts.sum(axis=1, keepdims=True)
     percent = np.divide(100 * counts, support, out=np.full_like(counts, np.nan), where=support > 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -19,7 +21,7 @@ class Compute:
 
     accelerator: str
     devices: int
-    precision: str
+    precision: Literal["32-true", "bf16-mixed"]
     reason: str
 
     @property
@@ -71,14 +73,15 @@ def choose_compute(accelerator: str = "auto", devices: int | str = "auto", preci
         # PointNet on a CPU gains nothing from autocast: its layers are narrow and casting costs a pass over memory
         precision = "bf16-mixed" if native and use_gpu else "32-true"
     what = torch.cuda.get_device_name() if use_gpu else f"CPU, {torch.get_num_threads()} threads"
-    return Compute("gpu" if use_gpu else "cpu", count, precision, f"{what}, precision {precision}")
+    chosen: Literal["32-true", "bf16-mixed"] = "bf16-mixed" if precision == "bf16-mixed" else "32-true"
+    return Compute("gpu" if use_gpu else "cpu", count, chosen, f"{what}, precision {precision}")
 
 
 def _has_native_bfloat16(use_gpu: bool) -> bool:
     if use_gpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
-        flags = open("/proc/cpuinfo", encoding="ascii", errors="ignore").read()
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags

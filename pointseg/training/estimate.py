@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from lightning_fabric.utilities import move_data_to_device
 
 from pointseg.data.clouds import collate
 from pointseg.data.datamodule import ScanDataModule
@@ -94,21 +95,21 @@ def measure(
 
 def _time_step(module: SegmentationModule, data: ScanDataModule, compute: Compute) -> float:
     loader = data.train_dataloader()
-    draws = next(iter(loader.batch_sampler))
+    draws = next(iter(loader.batch_sampler or ()))
     trial = copy.deepcopy(module).to(compute.device).train()
     optimizer = torch.optim.AdamW(trial.model.parameters(), lr=0.0)
-    seconds = 0.0
-    for _ in range(2):  # the first one warms up
+    seconds = []
+    for _ in range(4):
         _synchronize(compute)
         began = time.perf_counter()
         loaded = collate([loader.dataset[draw] for draw in draws])
-        batch = data.to_model_input(type(loaded)(*(v if v is None else v.to(compute.device) for v in loaded)))
+        batch = data.to_model_input(move_data_to_device(loaded, compute.device))
         with _autocast(compute):
             trial.backward_parts(batch)
         optimizer.step()
         _synchronize(compute)
-        seconds = time.perf_counter() - began
-    return seconds
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)  # the first one warms up
 
 
 def _time_scan(module: SegmentationModule, data: ScanDataModule, compute: Compute) -> float:

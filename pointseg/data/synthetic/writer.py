@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pointseg.data.synthetic.scans import check_count
 from pointseg.data.synthetic.world import FRAME_SECONDS, SyntheticWorld
 from pointseg.errors import OutputError
+from pointseg.files import whole_file
 
 __all__ = ["SEQUENCES", "TR", "sequence_lengths", "write_sequences"]
 
@@ -213,12 +214,5 @@ def _write_frame_files(output: Path, world: SyntheticWorld, sequence: int, lengt
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as beside:
+        beside.write_bytes(content)
