@@ -161,7 +161,7 @@ class TrainingRun:
         parent = None
         if job.sweep_dir is not None:
             parent = tracking.start_parent(
-                settings.uri, settings.experiment, settings.run_name, job.start_dir, job.sweep_dir
+                settings.uri, settings.experiment, settings.run_name or job.sweep_dir.name, job.start_dir, job.sweep_dir
             )
             if not job.at_end and parent is not None:
                 job.at_end.append(self._end_sweep)
@@ -170,7 +170,8 @@ class TrainingRun:
         if job.sweep_dir is not None:
             name = f"{settings.run_name or job.sweep_dir.name}-{job.number}"
         tracker = tracking.start(
-            earlier.get("uri", settings.uri) if settings.uri == "auto" else settings.uri,
+            # the run's own database, also when it is resumed from another folder
+            earlier["uri"] if settings.uri == "auto" and str(earlier.get("uri")).startswith("sqlite") else settings.uri,
             settings.experiment,
             name,
             start_dir=job.start_dir,

@@ -220,11 +220,11 @@ class SyntheticDataModule(ScanDataModule):
         world_seed: int = 0,
         beams: int = 64,
         azimuth_steps: int = 2000,
-        scans_per_street: int = 4,
+        scans_per_street: int = 3,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.scans = {"train": 40, "val": 8, "test": 8, **(scans or {})}
+        self.scans = {"train": 120, "val": 12, "test": 24, **(scans or {})}
         self.world_seed, self.beams, self.azimuth_steps = world_seed, beams, azimuth_steps
         self.scans_per_street = scans_per_street
 

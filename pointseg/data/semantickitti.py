@@ -125,8 +125,8 @@ def _frames(folder: Path, sequence: str) -> list[Path]:
 
 def _check_sizes(files: list[Path], labelled: bool) -> None:
     for path in files:
-        size = path.stat().st_size
-        if size == 0 or size % POINT_BYTES or not path.is_file():
+        size = path.stat().st_size if path.is_file() else 0
+        if size == 0 or size % POINT_BYTES:
             read_points(path)  # says what is wrong
         if labelled:
             labels = label_path(path)
@@ -155,7 +155,10 @@ def read_poses(poses: Path, calibration: Path) -> NDArray[np.float64]:
         for line in calibration.read_text(encoding="utf-8").splitlines():
             if line.startswith("Tr:"):
                 transform = _matrix(line.removeprefix("Tr:"), calibration)
-    return np.linalg.inv(transform) @ cameras @ transform
+    try:
+        return np.linalg.inv(transform) @ cameras @ transform
+    except np.linalg.LinAlgError as error:
+        raise DataError("Tr has no inverse", where=calibration, remedy="Copy the file again.") from error
 
 
 def _matrices(path: Path) -> NDArray[np.float64]:

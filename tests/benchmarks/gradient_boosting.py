@@ -1,0 +1,96 @@
+"""The opponent on the same features and scans: gradient-boosted trees, each point alone (scikit-learn).
+
+    python tests/benchmarks/gradient_boosting.py RUN_FOLDER [--points 240000] [--split test]
+
+Reads RUN_FOLDER's configuration, trains the trees on points drawn from its training scans with the features its model
+sees, and scores both on the whole scans of a split by the official rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from pointseg.cli.building import build_data, build_features
+from pointseg.cli.saved import load_config
+from pointseg.data.sources import ScanSource
+from pointseg.evaluation import evaluate
+from pointseg.features import FeatureSpec
+from pointseg.labels import LabelMap
+from pointseg.losses import class_weights
+from pointseg.metrics import Scores, confusion_matrix, score
+from pointseg.predictor import Predictor
+
+
+def features_and_labels(
+    source: ScanSource, spec: FeatureSpec, label_map: LabelMap, index: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, F) features and (N,) training ids of one scan."""
+    scan = source[index]
+    features = spec(spec.measure(torch.from_numpy(scan.points))).numpy()
+    return features, label_map.to_train(scan.required_labels)
+
+
+def trees(
+    source: ScanSource, spec: FeatureSpec, label_map: LabelMap, points: int, weighting: str
+) -> HistGradientBoostingClassifier:
+    """Trees on `points` labelled points drawn evenly from all training scans."""
+    draws = np.random.default_rng(0)
+    columns, ids = [], []
+    for index in range(len(source)):
+        features, labels = features_and_labels(source, spec, label_map, index)
+        chosen = draws.choice(np.flatnonzero(labels > 0), points // len(source), replace=False)
+        columns.append(features[chosen])
+        ids.append(labels[chosen])
+    x, y = np.concatenate(columns), np.concatenate(ids)
+    weights = class_weights(np.bincount(y, minlength=label_map.num_classes + 1)[1:], weighting)[y - 1]
+    model = HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)
+    return model.fit(x, y, sample_weight=weights)
+
+
+def score_trees(
+    model: HistGradientBoostingClassifier, source: ScanSource, spec: FeatureSpec, label_map: LabelMap
+) -> Scores:
+    """Official scores of the trees on whole scans."""
+    size = label_map.num_classes + 1
+    confusion = torch.zeros(size, size, dtype=torch.int64)
+    for index in range(len(source)):
+        features, labels = features_and_labels(source, spec, label_map, index)
+        prediction = model.predict(features)
+        confusion += confusion_matrix(torch.from_numpy(labels), torch.from_numpy(prediction), label_map.num_classes)
+    return score(confusion)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--points", type=int, default=240_000)
+    parser.add_argument("--split", default="test")
+    arguments = parser.parse_args()
+    config = load_config(arguments.run / "config.yaml")
+    spec = build_features(config)
+    data = build_data(config, spec)
+    train, held_out = data.source("train"), data.source(arguments.split)
+    print(f"{len(train)} training scans, {len(held_out)} {arguments.split} scans; features {', '.join(spec.use)}")
+    print(f"threads {torch.get_num_threads()}, load {os.getloadavg()[0]:.1f}")
+    for weighting in ("none", "sqrt_inverse"):
+        began = time.perf_counter()
+        model = trees(train, spec, data.label_map, arguments.points, weighting)
+        seconds = time.perf_counter() - began
+        show(f"trees, weights {weighting} ({seconds:.0f} s)", score_trees(model, held_out, spec, data.label_map))
+    predictor = Predictor.load(arguments.run)
+    show("this run's model", evaluate(predictor, held_out, label_map=data.label_map, show=0).scores)
+
+
+def show(name: str, scores: Scores) -> None:
+    print(f"{name:<36} mIoU {scores.miou:.3f}  present {scores.miou_present:.3f}  accuracy {scores.accuracy:.3f}")
+
+
+if __name__ == "__main__":
+    main()
