@@ -7,10 +7,10 @@ Needs torch, NumPy, safetensors and PyYAML.
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import uuid
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ FORMAT = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.yaml"
 CHECKPOINT_KEY = "pointseg"  # where a Lightning checkpoint keeps what `model.yaml` holds
 MODEL_PREFIX = "model."
+ZIP_MAGIC = b"PK\x03\x04"  # what a file of `torch.save` begins with
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,30 @@ def save_bundle(folder: str | Path, trained: TrainedModel) -> Path:
         save_file(weights, temporary / WEIGHTS)
         text = yaml.safe_dump(trained.describe(), sort_keys=False, allow_unicode=True)
         (temporary / DESCRIPTION).write_text(text, encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        for file in temporary.iterdir():
+            with open(file, "rb") as written:
+                os.fsync(written.fileno())
+        _exchange(temporary, folder)
     except OSError as error:
         raise OutputError(f"the bundle cannot be written ({error.strerror})", where=folder) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    """Rename a folder to `folder`; the older one goes only after the new one has its name."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    older = new.with_suffix(".old")
+    folder.rename(older)
+    try:
+        new.rename(folder)
+    except OSError:
+        older.rename(folder)
+        raise
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -137,7 +154,8 @@ def load_bundle(folder: str | Path) -> TrainedModel:
 def load_checkpoint(path: str | Path) -> TrainedModel:
     """Read the model out of a Lightning checkpoint of ours."""
     content = read_checkpoint(path)
-    state = content.get("state_dict", {})
+    state = content.get("state_dict")
+    state = state if isinstance(state, dict) else {}
     weights = {name.removeprefix(MODEL_PREFIX): t for name, t in state.items() if name.startswith(MODEL_PREFIX)}
     return _assemble(content[CHECKPOINT_KEY], weights, Path(path))
 
@@ -150,16 +168,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
+        with open(path, "rb") as file:
+            if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+                raise CheckpointError("not a checkpoint", where=path, remedy="Name a .ckpt that pointseg wrote.")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if not zipfile.is_zipfile(path):
-            raise CheckpointError("not a checkpoint", where=path, remedy="Name a .ckpt that pointseg wrote.") from error
         raise CheckpointError(
             "the checkpoint holds more than tensors and plain values, and is not loaded: it could run code",
             where=path,
             remedy="Use a checkpoint that pointseg wrote, from a source you trust.",
         ) from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(
             f"the checkpoint cannot be read ({reason})", where=path, remedy="It is cut off or damaged; copy it again."
@@ -184,7 +203,12 @@ def _assemble(description: Any, weights: Mapping[str, Tensor], where: Path) -> T
         features = FeatureSpec(**description["features"])
         label_map = LabelMap.from_dict(description["label_map"], where=where)
         inference, provenance = dict(description["inference"]), dict(description["provenance"])
-    except (KeyError, TypeError, RuntimeError) as error:
+        if (model.in_features, model.num_classes) != (len(features), label_map.num_classes):
+            raise ValueError(
+                f"the model has {model.in_features} features and {model.num_classes} classes, the description "
+                f"{len(features)} and {label_map.num_classes}"
+            )
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"the model does not fit its description ({type(error).__name__}: {reason})",

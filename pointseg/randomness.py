@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     JITTER = 5
     POINT_DROPOUT = 6
     INFERENCE = 7
+    NETWORK_DROPOUT = 8
 
 
 def _signed(value: int) -> int:

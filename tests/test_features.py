@@ -128,7 +128,7 @@ def test_outlier_below_the_ground_has_a_negative_height() -> None:
 
 def test_height_does_not_depend_on_the_height_of_the_sensor(points: NDArray[np.float32]) -> None:
     xyz = points[:, :3].astype(np.float64)
-    assert np.allclose(heights(xyz), heights(xyz + [0, 0, 7.25]), rtol=0, atol=1e-9)
+    assert np.allclose(heights(xyz), heights(xyz + np.array([0, 0, 7.25])), rtol=0, atol=1e-9)
 
 
 def test_single_point_is_on_the_ground() -> None:

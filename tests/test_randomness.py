@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -97,7 +99,7 @@ def test_choice_is_uniform() -> None:
 def test_choices_of_neighbouring_keys_are_independent() -> None:
     # two choices of 100 of 1000 share 10 points on average, with a variance of 10 * 0.9 * 0.9 * 1000 / 999
     choices = [choose(1000, 100, key(0, 0, index)) for index in range(501)]
-    shared = [len(np.intersect1d(a, b)) for a, b in zip(choices, choices[1:], strict=False)]
+    shared = [len(np.intersect1d(a, b)) for a, b in pairwise(choices)]
     assert abs(np.mean(shared) - 10) < 4 * np.sqrt(8.1 / 500)
 
 

@@ -1,4 +1,5 @@
-"""What happens around training: stopping on Ctrl-C without losing work, and checkpoints that are whole or not there."""
+"""What happens around training: best and last checkpoint, whole or not there; stopping on Ctrl-C without losing work; and
+the same dropout in a run that is resumed."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import Callback, WeightAveraging
+from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
 
 from pointseg.bundle import read_checkpoint
 from pointseg.errors import PointsegError
 from pointseg.files import whole_file
+from pointseg.randomness import Purpose, key
 
-__all__ = ["Interrupted", "StopOnSignal", "WholeCheckpoints"]
+__all__ = ["CountedDropout", "Interrupted", "KeepBestAndLast", "StopOnSignal", "WholeCheckpoints"]
 
 
 class Interrupted(PointsegError):
@@ -50,16 +52,66 @@ class WholeCheckpoints(TorchCheckpointIO):
         return read_checkpoint(path)
 
 
-class StopOnSignal(Callback):
+class CountedDropout(Callback):
+    """Dropout as a function of (seed, step, rank), so that a resumed run drops what it would have dropped."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        torch.manual_seed(key(self._seed, trainer.global_step, trainer.global_rank, Purpose.NETWORK_DROPOUT))
+
+
+class KeepBestAndLast(Checkpoint):
+    """Writes last.ckpt after every epoch, and best.ckpt where it is the best so far.
+
+    Lightning's own ModelCheckpoint writes last.ckpt only where it writes best.ckpt.
+
+    Args:
+        best, last: the files.
+        monitor: the validation score that tells the best, the larger the better; None takes every epoch. So does a run
+            until its first validation, so that there is always a best.
+    """
+
+    def __init__(self, best: Path, last: Path, monitor: str | None) -> None:
+        self._best, self._last, self._monitor = best, last, monitor
+        self._score: float | None = None
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        better = self._score is None
+        if self._validated and self._monitor is not None:
+            score = float(trainer.callback_metrics[self._monitor])
+            better = self._score is None or score > self._score
+            self._score = score if better else self._score
+        self._validated = False
+        if better:
+            trainer.save_checkpoint(self._best)
+        trainer.save_checkpoint(self._last)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"monitor": self._monitor, "score": self._score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["monitor"] == self._monitor:
+            self._score = state_dict["score"]
+
+
+class StopOnSignal(Checkpoint):
     """On Ctrl-C or SIGTERM: finish the batch in work, write last.ckpt, and stop; a second signal stops at once.
 
-    It stands after weight averaging in the list of callbacks, so that the checkpoint holds the newest average.
+    A `Checkpoint`, since Lightning calls those after all other callbacks: so what is written holds the newest averaged
+    weights. It stands behind `KeepBestAndLast`, which writes at the end of an epoch.
     """
 
     def __init__(self, last: Path, run_folder: Path) -> None:
         self._last, self._run_folder = last, run_folder
         self._requested: str | None = None
         self._previous: dict[int, Any] = {}
+        self._validating = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -77,20 +129,42 @@ class StopOnSignal(Callback):
         print("\nStopping after this batch; once more to stop at once.", flush=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if self._requested and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._stop(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validating = True
         if self._requested:
             self._stop(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if self._requested:
-            for callback in getattr(
-                trainer, "callbacks", []
-            ):  # give the trained weights back that averaging took out for scoring
+            for callback in trainer.callbacks:  # give the trained weights back that averaging took out for scoring
                 if isinstance(callback, WeightAveraging):
                     callback.on_validation_epoch_end(trainer, pl_module)
             self._stop(trainer)
 
-    def _stop(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self._last)
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validating = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._requested:
+            self._stop(trainer, written=True)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Of a stop in validation: what Lightning itself keeps if the first scan fails. It validates again from the
+        first scan then, and would otherwise skip the validation or count only some of its scans."""
+        if self._validating:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            for counts in (progress["current"], progress["total"]):
+                counts.update(ready=1, started=1, processed=0, completed=0)
+            progress["is_last_batch"] = False
+
+    def _stop(self, trainer: pl.Trainer, *, written: bool = False) -> None:
+        if not written:
+            trainer.save_checkpoint(self._last)
         raise Interrupted(
             f"stopped by {self._requested} in epoch {trainer.current_epoch + 1}, nothing is lost",
             remedy=f"Go on with: python -m pointseg.train {shlex.quote(f'resume={self._run_folder}')}",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 
 from pointseg import bundle
 from pointseg.data.datamodule import ScanDataModule
@@ -22,7 +22,7 @@ from pointseg.module import SegmentationModule, check_same_model
 from pointseg.predictor import Predictor
 from pointseg.tracking import NullTracker, Tracker
 from pointseg.training import estimate
-from pointseg.training.callbacks import StopOnSignal, WholeCheckpoints
+from pointseg.training.callbacks import CountedDropout, KeepBestAndLast, StopOnSignal, WholeCheckpoints
 from pointseg.training.devices import Compute, choose_compute
 from pointseg.training.progress import TrainingProgress
 from pointseg.training.run_folder import RunFolder
@@ -110,7 +110,7 @@ def fit(
         check_same_model(saved[bundle.CHECKPOINT_KEY], module.trained().describe())
     with _readable_memory_errors(), _quiet():
         _say_estimate(module, data, folder, settings)
-        trainer = _trainer(module, folder, settings, tracker, on_first_checkpoint)
+        trainer = _trainer(module, folder, settings, tracker, on_first_checkpoint, data.seed)
         trainer.fit(module, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
     return finish(folder, data, settings.compute, tracker, progress=progress)
 
@@ -164,12 +164,13 @@ def _trainer(
     settings: TrainerSettings,
     tracker: Tracker,
     on_first_checkpoint: Callable[[], None] | None,
+    seed: int,
 ) -> pl.Trainer:
-    callbacks: list[Callback] = [TrainingProgress()]
+    callbacks: list[Callback] = [TrainingProgress(), CountedDropout(seed)]
     if settings.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
+    callbacks.append(KeepBestAndLast(folder.best, folder.last, settings.monitor))
     callbacks.append(StopOnSignal(folder.last, folder.path))
-    callbacks.append(_checkpoints(folder, settings))
     return pl.Trainer(
         max_epochs=settings.max_epochs,
         accelerator=settings.compute.accelerator,
@@ -186,22 +187,6 @@ def _trainer(
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
-
-
-def _checkpoints(folder: RunFolder, settings: TrainerSettings) -> ModelCheckpoint:
-    keep = ModelCheckpoint(
-        dirpath=folder.checkpoints,
-        filename="best",
-        monitor=settings.monitor,
-        mode="max",
-        save_top_k=1,
-        save_last=True,
-        every_n_epochs=settings.check_val_every_n_epoch,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
-    keep.CHECKPOINT_NAME_LAST = "last"
-    return keep
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class TrainingProgress(ProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         seconds = self._training_seconds or time.perf_counter() - self._epoch_began
         self._training_seconds = 0.0
-        if seconds > 0:
+        if seconds > 0 and self._points:  # none where a run is resumed into a validation
             pl_module.log("train/points_per_s", torch.tensor(self._points / seconds), rank_zero_only=True)
         if self._bar is None and self._enabled and self._smooth is not None:
             done = trainer.global_step - self._first_step

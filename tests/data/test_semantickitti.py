@@ -69,7 +69,7 @@ def test_root_without_sequences_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_sequence_names_those_present(shared_tree: KittiTree) -> None:
-    with pytest.raises(DataError, match="sequence 05 is missing.*The folder has 00, 08"):
+    with pytest.raises(DataError, match=r"sequence 05 is missing.*The folder has 00, 08"):
         SemanticKITTIScans(shared_tree.root, ["05"])
 
 

@@ -1,0 +1,219 @@
+"""The one inference path: every point once, the same answer every time, and refusals that say what is wrong."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointseg.bundle import TrainedModel
+from pointseg.errors import ConfigError, DataError
+from pointseg.features import FeatureSpec
+from pointseg.labels import LabelMap
+from pointseg.models import SegmentationModel
+from pointseg.predictor import Predictor, check_inference, cloud_logits
+
+Scan = NDArray[np.float32]
+
+
+def predictor_of(trained: TrainedModel, **inference: Any) -> Predictor:
+    kept = {"remission_mean": 0.25, **inference}
+    return Predictor(TrainedModel(trained.model, trained.features, trained.label_map, kept))
+
+
+class Spy(SegmentationModel):
+    """Its one feature is x, where tests put a point's number; it keeps the clouds that it saw."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.in_features, self.num_classes = 1, num_classes
+        self.hyperparameters = {}
+        self.clouds: list[list[int]] = []
+
+    def logits_and_penalty(
+        self, features: Tensor, coords: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        assert coords is not None
+        assert torch.equal(coords[..., 0], features[..., 0])
+        self.clouds += [cloud[:, 0].long().tolist() for cloud in features]
+        logits = features.repeat(1, 1, self.num_classes) * torch.arange(1, self.num_classes + 1)
+        return logits, features.new_zeros(())
+
+
+NUMBER = FeatureSpec(use=("x",), offset={"x": 0}, scale={"x": 1})
+
+
+def spied(count: int, points_per_pass: int | None, votes: int = 1) -> tuple[Spy, Tensor]:
+    spy = Spy()
+    points = torch.zeros(count, 4)
+    points[:, 0] = torch.arange(count)
+    logits = cloud_logits(spy, NUMBER, points, points_per_pass=points_per_pass, votes=votes)
+    return spy, logits
+
+
+def flat(clouds: Sequence[Sequence[int]]) -> list[int]:
+    return [number for cloud in clouds for number in cloud]
+
+
+SIZES = [(10, 3), (10, 5), (1000, 999), (1001, 100), (7, 1), (70_001, 4096)]
+
+
+@pytest.mark.parametrize(("count", "largest"), SIZES)
+def test_subsets_cover_every_point_once(count: int, largest: int) -> None:
+    spy, _ = spied(count, largest)
+    assert sorted(flat(spy.clouds)) == list(range(count))
+
+
+@pytest.mark.parametrize(("count", "largest"), SIZES)
+def test_subsets_differ_by_at_most_one_point(count: int, largest: int) -> None:
+    sizes = [len(cloud) for cloud in spied(count, largest)[0].clouds]
+    assert max(sizes) <= largest
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("count", "largest"), SIZES)
+def test_no_more_subsets_than_needed(count: int, largest: int) -> None:
+    assert len(spied(count, largest)[0].clouds) == -(-count // largest)
+
+
+@pytest.mark.parametrize(("count", "largest"), SIZES)
+def test_logits_come_back_in_order(count: int, largest: int) -> None:
+    assert torch.equal(spied(count, largest)[1], torch.arange(count)[:, None] * torch.tensor([1.0, 2.0, 3.0]))
+
+
+def test_votes_cover_the_scan_with_other_subsets() -> None:
+    spy, _ = spied(100, 50, votes=2)
+    assert sorted(flat(spy.clouds[2:])) == list(range(100))
+    assert sorted(spy.clouds[0]) not in (sorted(spy.clouds[2]), sorted(spy.clouds[3]))
+
+
+def test_votes_average_probabilities(trained: TrainedModel, scan: Scan) -> None:
+    points = torch.from_numpy(scan)
+    model, features = trained.model, trained.features
+    measured = features.measure(points)
+
+    def forward(features: Tensor, coords: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        answer: Tensor = original(features, coords, mask)
+        seen.append((features, answer))
+        return answer
+
+    seen: list[tuple[Tensor, Tensor]] = []
+    original = model.forward
+    model.forward = forward  # type: ignore[method-assign]
+    with torch.inference_mode():
+        averaged = cloud_logits(model, features, points, points_per_pass=700, votes=3)
+        wanted = features(measured)[0]
+    answers = [answer[row] for clouds, answers in seen for cloud, answer in zip(clouds, answers, strict=True)
+               for row in torch.nonzero((cloud == wanted).all(dim=1))[:, 0]]  # fmt: skip
+    assert len(answers) == 3
+    expected = torch.stack([torch.softmax(answer, dim=0) for answer in answers]).mean(dim=0)
+    assert torch.allclose(averaged[0].exp(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("points_per_pass", [None, 2000, 5000])
+def test_scan_that_fits_is_predicted_whole(trained: TrainedModel, scan: Scan, points_per_pass: int | None) -> None:
+    features = trained.features(trained.features.measure(torch.from_numpy(scan)))
+    with torch.inference_mode():
+        expected = trained.model(features[None])[0]
+    assert torch.equal(predictor_of(trained, points_per_pass=points_per_pass).logits(scan), expected)
+
+
+def test_passes_see_the_surroundings_of_the_whole_scan(scan: Scan) -> None:
+    features = FeatureSpec(use=("count",), offset={"count": 0}, scale={"count": 1}, pillar_cells=(2.0,))
+    seen: list[float] = []
+
+    class Keep(Spy):
+        def logits_and_penalty(self, features: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+            seen.extend(features.flatten().tolist())
+            return features.repeat(1, 1, 3), features.new_zeros(())
+
+    points = torch.from_numpy(scan)
+    cloud_logits(Keep(), features, points, points_per_pass=300)
+    assert sorted(seen) == sorted(features(features.measure(points)).flatten().tolist())
+
+
+def test_order_of_points_does_not_matter(trained: TrainedModel, scan: Scan) -> None:
+    predictor = predictor_of(trained, points_per_pass=None)
+    order = np.random.default_rng(0).permutation(len(scan))
+    assert np.array_equal(predictor(scan)[order], predictor(scan[order]))
+
+
+def test_two_runs_are_bit_equal(trained: TrainedModel, scan: Scan) -> None:
+    predictor = predictor_of(trained, points_per_pass=300, votes=2)
+    assert torch.equal(predictor.logits(scan), predictor.logits(scan))
+
+
+def test_prediction_does_not_depend_on_torchs_seed(trained: TrainedModel, scan: Scan) -> None:
+    predictor, answers = predictor_of(trained, points_per_pass=300), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        answers.append(predictor.logits(scan))
+    assert torch.equal(*answers)
+
+
+def test_raw_ids_are_canonical_and_never_ignored(trained: TrainedModel, scan: Scan, kitti_map: LabelMap) -> None:
+    canonical = {group[0] for group in kitti_map.classes}
+    raw = predictor_of(trained)(scan)
+    assert raw.dtype == np.uint32
+    assert set(raw.tolist()) <= canonical
+
+
+def test_raw_ids_are_those_of_the_training_ids(trained: TrainedModel, scan: Scan, kitti_map: LabelMap) -> None:
+    predictor = predictor_of(trained)
+    best = predictor.logits(scan).numpy().argmax(axis=1)
+    assert predictor(scan).tolist() == [kitti_map.classes[k][0] for k in best]
+
+
+def test_scan_without_remission_takes_the_mean(trained: TrainedModel, scan: Scan) -> None:
+    predictor = predictor_of(trained, remission_mean=0.4)
+    filled = np.column_stack([scan[:, :3], np.full(len(scan), 0.4, np.float32)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logits = predictor.logits(scan[:, :3])
+    assert torch.equal(logits, predictor.logits(filled))
+
+
+def test_scan_without_remission_warns(trained: TrainedModel, scan: Scan) -> None:
+    with pytest.warns(UserWarning, match=r"no remission: the training mean 0\.250"):
+        predictor_of(trained)(scan[:, :3])
+
+
+def test_float64_points_are_taken(trained: TrainedModel, scan: Scan) -> None:
+    predictor = predictor_of(trained)
+    assert np.array_equal(predictor(scan.astype(np.float64)), predictor(scan))  # type: ignore[arg-type]
+
+
+def test_input_is_left_as_it_was(trained: TrainedModel, scan: Scan) -> None:
+    before = scan.copy()
+    predictor_of(trained)(scan)
+    assert np.array_equal(scan, before)
+
+
+def test_one_point_is_predicted(trained: TrainedModel, scan: Scan) -> None:
+    assert predictor_of(trained)(scan[:1]).shape == (1,)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_points_that_are_not_finite_are_refused(trained: TrainedModel, scan: Scan, value: float) -> None:
+    points = scan.copy()
+    points[7, 1] = value
+    with pytest.raises(DataError, match="NaN or infinite"):
+        predictor_of(trained)(points)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (5, 2), (5, 5), (4,), (2, 5, 4)])
+def test_array_of_another_shape_is_refused(trained: TrainedModel, shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="is no scan"):
+        predictor_of(trained)(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(("points_per_pass", "votes", "key"), [(0, 1, "points_per_pass"), (None, 0, "votes")])
+def test_bad_setting_names_its_key(points_per_pass: int | None, votes: int, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"inference\.{key}"):
+        check_inference(points_per_pass, votes)

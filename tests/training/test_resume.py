@@ -1,0 +1,152 @@
+"""A run that was stopped and resumed ends with exactly the weights of one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from pointseg.data import Augmentation, SyntheticDataModule
+from pointseg.data.sources import ScanSource
+from pointseg.features import FeatureSpec
+from pointseg.models import PointNetSeg
+from pointseg.module import SegmentationModule
+from pointseg.training import RunFolder, TrainerSettings, fit
+from pointseg.training.callbacks import Interrupted
+
+EPOCHS, STEPS, SCANS = 3, 3, 2
+COMPARED = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "callbacks", "global_step")
+SOURCES: dict[str, ScanSource] = {}  # streets are made once
+
+
+def make_data(workers: int = 0) -> SyntheticDataModule:
+    data = SyntheticDataModule(
+        scans={"train": 3, "val": SCANS, "test": 1},
+        beams=16,
+        azimuth_steps=80,
+        points=(40, 90),
+        clouds_per_scan=4,
+        batch_size=4,
+        augmentation=Augmentation(dropout=0.3),
+        num_workers=workers,
+    )
+    for split in ("train", "val"):
+        SOURCES.setdefault(split, data.source(split))
+    data._sources.update(SOURCES)
+    return data
+
+
+class StopsItself(SegmentationModule):
+    """Sends its own process the signal of Ctrl-C while it works on one batch."""
+
+    stop: tuple[str, int, int] | None = None  # train or val, epoch, batch
+
+    def _maybe_stop(self, phase: str, batch: int) -> None:
+        if self.stop == (phase, self.current_epoch, batch):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        self._maybe_stop("train", batch_idx)
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, scan: Any, batch_idx: int) -> Tensor:
+        self._maybe_stop("val", batch_idx)
+        return super().validation_step(scan, batch_idx)
+
+
+def train(
+    folder: Path,
+    *,
+    stop: tuple[str, int, int] | None = None,
+    resume: bool = False,
+    ema: float | None = None,
+    workers: int = 0,
+    **settings: Any,
+) -> None:
+    pl.seed_everything(0, verbose=False)
+    data = make_data(workers)
+    model = PointNetSeg(
+        len(FeatureSpec()),
+        data.label_map.num_classes,
+        local_widths=(8, 8),
+        global_widths=(8, 16),
+        head_widths=(16, 8),
+        dropout=0.3,
+    )
+    module = StopsItself(model, data.label_map, data.features, warmup_steps=2, points_per_pass=256)
+    module.stop = stop
+    trainer = TrainerSettings(max_epochs=EPOCHS, accelerator="cpu", ema_decay=ema, **settings)
+    fit(module, data, RunFolder(folder), trainer, resume=resume)
+
+
+def state(folder: Path, name: str = "last") -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return loaded
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested containers as {path: leaf}."""
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in flat(item, f"{prefix}/{key}").items()}
+    if isinstance(value, (list, tuple)):
+        return {k: v for i, item in enumerate(value) for k, v in flat(item, f"{prefix}/{i}").items()}
+    return {prefix: value}
+
+
+def assert_same(one: Any, other: Any) -> None:
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys()
+    different = [k for k, v in one.items() if not (torch.equal(v, other[k]) if isinstance(v, Tensor) else v == other[k])]
+    assert not different
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for name in ("best", "last"):
+        first, second = state(one, name), state(other, name)
+        for part in COMPARED:
+            assert_same(first.get(part), second.get(part))
+    assert (one / "metrics.json").read_bytes() == (other / "metrics.json").read_bytes()
+
+
+UNDISTURBED: dict[float | None, Path] = {}
+
+
+@pytest.fixture(params=[None, 0.9], ids=["plain", "ema"])
+def ema(request: pytest.FixtureRequest) -> float | None:
+    decay: float | None = request.param
+    return decay
+
+
+@pytest.fixture
+def undisturbed(ema: float | None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if ema not in UNDISTURBED:
+        UNDISTURBED[ema] = tmp_path_factory.mktemp("undisturbed")
+        train(UNDISTURBED[ema], ema=ema)
+    return UNDISTURBED[ema]
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        ("train", 0, 0),
+        ("train", 1, 1),
+        ("train", 1, STEPS - 1),
+        ("train", EPOCHS - 1, STEPS - 1),
+        ("val", 0, 0),
+        ("val", 1, 0),
+        ("val", 1, SCANS - 1),
+        ("val", EPOCHS - 1, 0),
+    ],
+    ids=str,
+)
+def test_resumed_equals_undisturbed(stop: tuple[str, int, int], ema: float | None, undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path, stop=stop, ema=ema)
+    train(tmp_path, resume=True, ema=ema)
+    assert_same_run(undisturbed, tmp_path)
