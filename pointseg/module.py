@@ -181,12 +181,16 @@ class SegmentationModule(pl.LightningModule):
             {"params": others, "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        total = self.total_steps or int(self.trainer.estimated_stepping_batches)
 
         def factor(step: int) -> float:
             if step < self.warmup_steps:
                 return (step + 1) / (self.warmup_steps + 1)
-            progress = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
+            progress = 0.0
+            if (
+                step > self.warmup_steps
+            ):  # asking earlier would set up the training data before a resumed run's place in it
+                total = self.total_steps or int(self.trainer.estimated_stepping_batches)
+                progress = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
             return self.final_lr_ratio + (1 - self.final_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]

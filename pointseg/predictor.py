@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointseg import bundle
-from pointseg.errors import ConfigError, DataError, DeviceError, OutOfMemory
+from pointseg.errors import CheckpointError, ConfigError, DataError, DeviceError, OutOfMemory
 from pointseg.features import FeatureSpec
 from pointseg.models import SegmentationModel
 from pointseg.randomness import Purpose, key, permutation
@@ -46,6 +46,14 @@ class Predictor:
         self.model = trained.model.to(self.device).eval()
         settings = dict(trained.inference)
         self.remission_mean = float(settings.pop("remission_mean", 0.0))
+        unknown = set(settings) - {"points_per_pass", "votes"}
+        if unknown:
+            raise CheckpointError(
+                f"unknown inference setting {', '.join(sorted(map(str, unknown)))}",
+                where="inference",
+                remedy="model.yaml was written by another version, or changed by hand.",
+            )
+        check_inference(settings.get("points_per_pass"), settings.get("votes", 1))
         self.settings = settings
 
     @classmethod

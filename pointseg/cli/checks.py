@@ -51,7 +51,7 @@ def compose_checked(verb: str, overrides: Sequence[str], *, multirun: bool) -> t
     Raises:
         ConfigError: naming the key, option or value that is wrong.
     """
-    parsed = parse(overrides)
+    parsed = parse([f"+{line}" if line.startswith("experiment=") else line for line in overrides])
     known = groups()
     for override in parsed:
         _check_sweep(override, multirun)
@@ -160,8 +160,6 @@ def _exists(config: DictConfig, key: str) -> bool:
 def _remedy(key: str, base: DictConfig, known: dict[str, list[str]]) -> str:
     if key == "data.root" and "data" in base:
         return "The synthetic data has no folder; for your own scans add data=semantickitti."
-    if key == "experiment":
-        return f"Write +experiment=NAME; there is: {', '.join(known.get('experiment', []))}."
     keys = list(_leaves(base, "")) + [group for group in known if group in base]
     return _nearest(key, keys) or "See --help."
 

@@ -48,7 +48,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             overrides.append(word)
         else:
             raise ConfigError(
-                f"{word!r} is not KEY=VALUE", where="the command line", remedy="See --help for worked examples."
+                f"{word!r} is not NAME=VALUE", where="the command line", remedy="See --help for worked examples."
             )
     return flags, overrides
 
@@ -100,7 +100,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             parsed.extend(OverridesParser.create().parse_overrides([override]))
         except HydraException as error:
             raise ConfigError(
-                "not KEY=VALUE in Hydra's grammar",
+                "not NAME=VALUE in Hydra's grammar",
                 where=override,
                 remedy="Put the value in single quotes inside double quotes: \"key='value'\".",
             ) from error

@@ -21,7 +21,15 @@ from pointseg.training import RunFolder, TrainerSettings, fit
 from pointseg.training.callbacks import Interrupted
 
 EPOCHS, STEPS, SCANS = 3, 3, 2
-COMPARED = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "callbacks", "global_step")
+COMPARED = (
+    "state_dict",
+    "current_model_state",
+    "averaging_state",
+    "optimizer_states",
+    "lr_schedulers",
+    "callbacks",
+    "global_step",
+)
 SOURCES: dict[str, ScanSource] = {}  # streets are made once
 
 
@@ -102,7 +110,9 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def assert_same(one: Any, other: Any) -> None:
     one, other = flat(one), flat(other)
     assert one.keys() == other.keys()
-    different = [k for k, v in one.items() if not (torch.equal(v, other[k]) if isinstance(v, Tensor) else v == other[k])]
+    different = [
+        k for k, v in one.items() if not (torch.equal(v, other[k]) if isinstance(v, Tensor) else v == other[k])
+    ]
     assert not different
 
 
@@ -145,7 +155,9 @@ def undisturbed(ema: float | None, tmp_path_factory: pytest.TempPathFactory) -> 
     ],
     ids=str,
 )
-def test_resumed_equals_undisturbed(stop: tuple[str, int, int], ema: float | None, undisturbed: Path, tmp_path: Path) -> None:
+def test_resumed_equals_undisturbed(
+    stop: tuple[str, int, int], ema: float | None, undisturbed: Path, tmp_path: Path
+) -> None:
     with pytest.raises(Interrupted):
         train(tmp_path, stop=stop, ema=ema)
     train(tmp_path, resume=True, ema=ema)

@@ -1,0 +1,107 @@
+"""Every override is checked against what exists, before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pointseg.cli import checks
+from pointseg.cli.building import build_data, build_features, build_model
+from pointseg.errors import ConfigError
+from pointseg.training import TrainerSettings
+
+EXPERIMENTS = checks.groups()["experiment"]
+OPTIONS = [
+    (group, option)
+    for group, options in checks.groups().items()
+    if group not in ("experiment", "compute")
+    for option in options
+]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optimzer.lr=1", "Did you mean optimizer.lr?"),
+        ("+optimizer.lrr=1", "Did you mean optimizer.lr?"),
+        ("++data.batchsize=1", "Did you mean data.batch_size?"),
+        ("+experiment=kity", "Did you mean 'kitti'?"),
+        ("compute=aml_gpu", "there is no compute 'aml_gpu'"),
+        ("model=pointnett", "Did you mean 'pointnet'"),
+        ("data.root=somewhere", "data=semantickitti"),
+        ("optimizer.lr=1,2", "Add -m"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_the_way_out(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        checks.compose_checked("train", [override], multirun=False)
+    assert said in str(refused.value)
+
+
+def test_a_sweep_checks_every_option() -> None:
+    with pytest.raises(ConfigError, match="pointnit"):
+        checks.compose_checked("train", ["model=pointnet,pointnit"], multirun=True)
+
+
+def test_tags_are_open_to_own_names() -> None:
+    config, overrides = checks.compose_checked("train", ["tracking.tags.site=north"], multirun=False)
+    assert config.tracking.tags.site == "north"
+    assert overrides == ["+tracking.tags.site=north"]
+
+
+def test_an_experiment_needs_no_plus() -> None:
+    config, overrides = checks.compose_checked("train", ["experiment=kitti"], multirun=False)
+    assert config.data._target_.endswith("SemanticKITTIDataModule")
+    assert overrides == ["+experiment=kitti"]
+
+
+def test_a_plus_before_an_existing_key_does_no_harm() -> None:
+    config, _ = checks.compose_checked("train", ["+optimizer.lr=0.5"], multirun=False)
+    assert config.optimizer.lr == 0.5
+
+
+def test_a_key_that_the_class_does_not_take_is_refused() -> None:
+    config, _ = checks.compose_checked("train", [], multirun=False)
+    OmegaConf.update(config, "data.batchsize", 3, force_add=True)
+    with pytest.raises(ConfigError, match=r"data\.batch_size"):
+        checks.check_targets(config)
+
+
+def test_no_plain_key_shares_its_name_with_a_group() -> None:
+    for verb in ("train", "evaluate", "prepare"):
+        config, _ = checks.compose_checked(verb, [], multirun=False)
+        own = [line.split(":")[0] for line in _own_lines(verb)]
+        assert not set(own) & set(checks.groups()), (verb, config)
+
+
+def _own_lines(verb: str) -> list[str]:
+    text = (checks.config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line and line[0].isalpha() and not line.startswith("defaults")]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_builds(experiment: str) -> None:
+    _build([f"+experiment={experiment}"])
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_builds(group: str, option: str) -> None:
+    _build([f"{group}='{option}'"])
+
+
+def _build(overrides: list[str]) -> None:
+    config, _ = checks.compose_checked("train", overrides, multirun=False)
+    checks.check_targets(config)
+    features = build_features(config)
+    data = build_data(config, features)
+    assert build_model(config, features, data.label_map.num_classes).in_features == len(features)
+    settings = dict(config.trainer)
+    settings.pop("accumulate_grad_batches")
+    assert TrainerSettings(**settings).max_epochs >= 1
+
+
+def test_configs_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (checks.config_folder() / "train.yaml").is_file()
