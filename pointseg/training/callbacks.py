@@ -139,7 +139,8 @@ class StopOnSignal(Checkpoint):
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if self._requested:
-            for callback in trainer.callbacks:  # give the trained weights back that averaging took out for scoring
+            # give the trained weights back that averaging took out for scoring
+            for callback in getattr(trainer, "callbacks", ()):
                 if isinstance(callback, WeightAveraging):
                     callback.on_validation_epoch_end(trainer, pl_module)
             self._stop(trainer)
