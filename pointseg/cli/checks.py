@@ -189,7 +189,7 @@ def _compose(verb: str, overrides: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3", job_name=verb):
             config = compose(config_name=verb, overrides=overrides)
-        OmegaConf.resolve(config)
+        OmegaConf.to_container(config, resolve=True)  # refuses what cannot be resolved
         return config
     except (HydraException, OmegaConfBaseException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
