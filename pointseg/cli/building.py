@@ -61,7 +61,7 @@ def _build(section: DictConfig, name: str, **arguments: Any) -> Any:
     try:
         # partial: arguments passed through instantiate would be converted to plain values
         return instantiate(section, _convert_="all", _partial_=True)(**arguments)
-    except (InstantiationException, TypeError, ValueError) as error:
+    except (InstantiationException, TypeError, ValueError, IndexError) as error:
         cause = error.__cause__
         if isinstance(cause, PointsegError):
             raise cause from None

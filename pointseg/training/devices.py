@@ -55,6 +55,10 @@ def choose_compute(accelerator: str = "auto", devices: int | str = "auto", preci
             remedy="Set trainer.accelerator=cpu (or auto), or install a CUDA build of torch.",
         )
     use_gpu = available > 0 and accelerator != "cpu"
+    if devices != "auto" and not str(devices).isdigit():
+        raise ConfigError(
+            f"{devices!r} is no number of devices", where="trainer.devices", remedy='Use a number, or "auto".'
+        )
     count = 1 if devices == "auto" else int(devices)
     if count < 1 or (use_gpu and count > available):
         raise DeviceError(

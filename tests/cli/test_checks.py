@@ -40,7 +40,6 @@ def refused(*words: str, verb: str = "train", multirun: bool = False) -> str:
         ("data=semantickiti", "semantickitti"),
         ("model=pointnett", "pointnet"),
         ("+experiment=kiti", "kitti"),
-        ("experiment=kitti", "+experiment=NAME"),
         ("compute=aml_gpu", "local"),
         ("data.root=x", "data=semantickitti"),
     ],
