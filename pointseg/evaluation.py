@@ -94,7 +94,7 @@ def evaluate(
     shown = []
     for index in range(len(source)):
         scan = source[index]
-        truth = label_map.to_train(scan.required_labels, where=scan.path)
+        truth = label_map.to_train(scan.required_labels, where=scan.labels_source)
         prediction = predictor.train_ids(scan.points)
         confusion += confusion_matrix(torch.from_numpy(truth), torch.from_numpy(prediction), label_map.num_classes)
         if index in kept:

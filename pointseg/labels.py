@@ -193,9 +193,9 @@ class LabelMap:
         train = self._to_train[semantic]
         if train.size and train.max() == UNKNOWN:
             unknown = np.unique(semantic[train == UNKNOWN])
+            ids = f"raw id {unknown[0]} is" if len(unknown) == 1 else f"raw ids {', '.join(map(str, unknown[:8]))} are"
             raise LabelMapError(
-                f"raw id{'s' if len(unknown) > 1 else ''} {', '.join(map(str, unknown[:8]))} not in label map "
-                f"{self.name!r}",
+                f"{ids} not in label map {self.name!r}",
                 where=where,
                 remedy="Add the id to the map's YAML (a class or `ignored`), or name the right map with data.labels=.",
             )

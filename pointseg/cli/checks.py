@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import pointseg
@@ -62,8 +62,11 @@ def compose_checked(verb: str, overrides: Sequence[str], *, multirun: bool) -> t
     plain = [o for o in parsed if o not in chosen and o not in hydra_settings]
     base = _compose(verb, [_first(o) for o in chosen])
     accepted = {id(o): _check_key(o, base, known) for o in plain}
+    for override in plain:
+        _check_kind(override, base)
     final = [accepted.get(id(o), o.input_line or "") for o in parsed]
     config = _compose(verb, [_first(o) for o in parse(final) if o not in hydra_settings and not _is_hydra(o)])
+    _check_kinds(plain, base, config)
     return config, final
 
 
@@ -94,6 +97,17 @@ def _arguments(kind: Any) -> set[str]:
     return found - {"self"}
 
 
+def _check_kinds(overrides: list[Override], base: DictConfig, config: DictConfig) -> None:
+    """A number stays a number, and a switch a switch."""
+    for override in overrides:
+        before, now = (OmegaConf.select(c, override.key_or_group) for c in (base, config))
+        kinds = {bool: "true or false", int: "a number", float: "a number"}
+        if type(before) in kinds and now is not None:
+            fits = isinstance(now, bool) if isinstance(before, bool) else isinstance(now, (int, float))
+            if not fits and not (override.key_or_group == "data.points" and OmegaConf.is_list(now)):
+                raise ConfigError(f"{now!r} is not {kinds[type(before)]}", where=override.input_line)
+
+
 def _is_hydra(override: Override) -> bool:
     return override.key_or_group.split(".")[0].split("/")[0] == "hydra"
 
@@ -119,6 +133,12 @@ def _check_sweep(override: Override, multirun: bool) -> None:
 def _check_option(override: Override, options: list[str]) -> None:
     if override.is_delete():
         return
+    if override.key_or_group == "experiment" and not override.is_add():
+        raise ConfigError(
+            "an experiment is added to the defaults",
+            where=override.input_line,
+            remedy=f"Write +experiment=NAME; there is: {', '.join(options)}.",
+        )
     values = (
         [str(v).strip("'\"") for v in override.sweep_string_iterator()]
         if override.is_sweep_override()
@@ -144,6 +164,38 @@ def _check_key(override: Override, base: DictConfig, known: dict[str, list[str]]
     if any(key.startswith(f"{parent}.") and _exists(base, parent) for parent in OPEN_KEYS):
         return "+" + line.lstrip("+")
     raise ConfigError(f"unknown key {key}", where=line, remedy=_remedy(key, base, known))
+
+
+def _check_kind(override: Override, base: DictConfig) -> None:
+    """Refuse a word where the default is a number, and the like."""
+    default = OmegaConf.select(base, override.key_or_group)
+    if override.is_delete() or default is None:
+        return
+    values = override.sweep_iterator() if override.is_sweep_override() else iter([override.value()])
+    for value in values:
+        value = value.text if isinstance(value, QuotedString) else value
+        if value is not None and "${" not in str(value) and not _is_of_kind(value, default):
+            raise ConfigError(
+                f"{value!r} is not of the kind of the default, {default}",
+                where=override.input_line,
+                remedy="See --help for what the key takes.",
+            )
+
+
+def _is_of_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, DictConfig):
+        return isinstance(value, dict)
+    if isinstance(default, ListConfig):
+        return isinstance(value, list)
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return isinstance(default, str)
+    if isinstance(default, int):
+        return isinstance(value, int | list)  # data.points takes [least, most] as well
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return not isinstance(value, dict | list)
 
 
 def _exists(config: DictConfig, key: str) -> bool:

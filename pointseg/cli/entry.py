@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -59,13 +60,14 @@ def run(verb: str, task: Task, help_text: str, arguments: Sequence[str] | None =
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help"} & set(arguments):
-        print(_help(verb, help_text))
+        print(_help(verb, help_text, arguments))
         raise SystemExit(0)
     install_log_redaction()
     at_end: list[Callable[[bool], None]] = []
+    made: list[Path] = []  # the run folder, where it was chosen here
     succeeded = False
     try:
-        flags, overrides = _checked(verb, arguments)
+        flags, overrides = _checked(verb, arguments, made)
         sys.argv = [sys.argv[0], *flags, *overrides]
         _launch(verb, task, at_end)
         succeeded = True
@@ -77,15 +79,25 @@ def run(verb: str, task: Task, help_text: str, arguments: Sequence[str] | None =
     finally:
         for action in at_end:
             action(succeeded)
+        if not succeeded:
+            _remove_if_empty(made)
     raise SystemExit(0)
 
 
 def _fail(error: PointsegError) -> NoReturn:
-    print(redact_text(f"error: {error}"), file=sys.stderr, flush=True)
-    raise SystemExit(getattr(error, "exit_code", 1))
+    code = getattr(error, "exit_code", 1)  # 130: stopped, which is no error
+    print(redact_text(str(error) if code == 130 else f"error: {error}"), file=sys.stderr, flush=True)
+    raise SystemExit(code)
 
 
-def _checked(verb: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def _remove_if_empty(folders: Sequence[Path]) -> None:
+    """A run that was refused leaves no folder behind, unless there is more in it than its log."""
+    for folder in folders:
+        if folder.is_dir() and all(path.suffix == ".log" or path.is_dir() for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checked(verb: str, arguments: Sequence[str], made: list[Path]) -> tuple[list[str], list[str]]:
     """Flags and overrides for Hydra, after all that can be refused without work is refused."""
     flags, words = split_arguments(arguments)
     multirun = bool(set(flags) & set(MULTIRUN_FLAGS))
@@ -101,7 +113,10 @@ def _checked(verb: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]
             check_writable(Path(given[key].strip("'\"")).expanduser(), key)
     overrides += [f"hydra.job.name={verb}"]
     if not multirun and "hydra.run.dir" not in given:
-        folder = _resumed_folder(given) or _new_folder()
+        folder = _resumed_folder(given)
+        if folder is None:
+            folder = _new_folder()
+            made.append(folder)
         overrides += [f"hydra.run.dir={quote(str(folder), literal=False)}"]
     elif given.get("resume"):
         raise ConfigError(
@@ -178,7 +193,7 @@ def _mask_sweep_record(sweep_dir: Path) -> None:
             record.write_text(masked, encoding="utf-8")
 
 
-def _help(verb: str, help_text: str) -> str:
+def _help(verb: str, help_text: str, arguments: Sequence[str]) -> str:
     config = (checks.config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
     shown = config.split("\nhydra:")[0].split("\n", 1)[1].rstrip()
     used = {name: options for name, options in checks.groups().items() if f"- {name}:" in config}
@@ -192,9 +207,14 @@ def _help(verb: str, help_text: str) -> str:
     ]
     lines += [f"  {line}".rstrip() for line in shown.splitlines()]
     for name in used:
-        option = checks.config_folder() / name / f"{_default_option(config, name)}.yaml"
+        chosen = [word.partition("=")[2] for word in arguments if word.startswith(f"{name}=")]
+        option = checks.config_folder() / name / f"{chosen[-1] if chosen else _default_option(config, name)}.yaml"
         if option.is_file():
-            lines += ["", f"{name}:", *(f"  {line}".rstrip() for line in option.read_text("utf-8").splitlines())]
+            lines += [
+                "",
+                f"{name}={option.stem}:",
+                *(f"  {line}".rstrip() for line in option.read_text("utf-8").splitlines()),
+            ]
     return "\n".join(lines)
 
 

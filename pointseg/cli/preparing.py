@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def prepare_job(job: Job) -> None:
     check_writable(output, "output")
     settings = plain(job.config.synthetic)
     began = time.perf_counter()
-    folders = write_sequences(output, progress=progress_bar("writing"), **settings)
+    write_sequences(output, progress=progress_bar("writing"), **settings)
     seconds = time.perf_counter() - began
     size = sum(file.stat().st_size for file in output.rglob("*.bin"))
     log.info(
@@ -41,4 +42,4 @@ def prepare_job(job: Job) -> None:
         seconds,
         settings["scans"] / seconds,
     )
-    log.info("%s paths; train on them: python -m pointseg.train +experiment=kitti data.root=%s", len(folders), output)
+    log.info("Train on them: python -m pointseg.train +experiment=kitti data.root=%s", shlex.quote(str(output)))

@@ -89,7 +89,7 @@ class TrainingClouds(Dataset[Cloud]):
             return self._cache[index]
         scan = self.source[index]
         measured = self.features.measure(torch.from_numpy(scan.points))
-        entry = measured, torch.from_numpy(self.label_map.to_train(scan.required_labels, where=scan.path))
+        entry = measured, torch.from_numpy(self.label_map.to_train(scan.required_labels, where=scan.labels_source))
         size = measured.nbytes + entry[1].nbytes
         if size <= self._room:
             self._room -= size
@@ -108,7 +108,7 @@ class WholeScans(Dataset[Cloud]):
 
     def __getitem__(self, index: int) -> Cloud:
         scan = self.source[index]
-        train_ids = self.label_map.to_train(scan.required_labels, where=scan.path)
+        train_ids = self.label_map.to_train(scan.required_labels, where=scan.labels_source)
         return Cloud(torch.from_numpy(scan.points), torch.from_numpy(train_ids).long(), index)
 
 

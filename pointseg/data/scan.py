@@ -29,6 +29,7 @@ class Scan:
         points: (N, 4) float32: x, y, z in metres in the sensor's frame, remission in [0, 1].
         labels: (N,) uint32 raw labels, instance id in the upper 16 bits; None where there are none.
         path: where it came from, for messages and for naming what is made of it.
+        labels_path: where the labels came from, if not from `path`.
         pose: (4, 4) float64, sensor to world, in metres; None where unknown.
     """
 
@@ -36,6 +37,12 @@ class Scan:
     labels: NDArray[np.uint32] | None
     path: str
     pose: NDArray[np.float64] | None = None
+    labels_path: str | None = None
+
+    @property
+    def labels_source(self) -> str:
+        """What an error about the labels names."""
+        return self.labels_path or self.path
 
     @property
     def required_labels(self) -> NDArray[np.uint32]:

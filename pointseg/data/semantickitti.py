@@ -98,9 +98,10 @@ class SemanticKITTIScans:
         if self.remission_scale != 1.0:
             points[:, 3] /= self.remission_scale
         labels = read_labels(label_path(path), len(points)) if self.labelled else None
+        labels_path = str(label_path(path)) if self.labelled else None
         poses = _poses_of(path.parent.parent)
         frame = int(path.stem) if path.stem.isdigit() else -1
-        return Scan(points, labels, str(path), poses[frame] if 0 <= frame < len(poses) else None)
+        return Scan(points, labels, str(path), poses[frame] if 0 <= frame < len(poses) else None, labels_path)
 
 
 def label_path(points: Path) -> Path:

@@ -94,7 +94,7 @@ def inspect(
 
     def look(index: int) -> tuple[NDArray[np.int64], float, bool]:
         scan = source[index]
-        train_ids = label_map.to_train(scan.required_labels, where=scan.path)
+        train_ids = label_map.to_train(scan.required_labels, where=scan.labels_source)
         remission = scan.points[:, 3]
         counts = np.bincount(train_ids, minlength=label_map.num_classes + 1).astype(np.int64)
         return counts, float(remission.sum(dtype=np.float64)), bool(remission.min() < 0 or remission.max() > 1)

@@ -59,6 +59,8 @@ def choose_compute(accelerator: str = "auto", devices: int | str = "auto", preci
         raise ConfigError(
             f"{devices!r} is no number of devices", where="trainer.devices", remedy='Use a number, or "auto".'
         )
+    if devices != "auto" and not str(devices).isdecimal():
+        raise ConfigError(f"{devices!r} is no number", where="trainer.devices", remedy="Give a number, or auto.")
     count = 1 if devices == "auto" else int(devices)
     if count < 1 or (use_gpu and count > available):
         raise DeviceError(
@@ -76,7 +78,8 @@ def choose_compute(accelerator: str = "auto", devices: int | str = "auto", preci
     if precision == "auto":
         # PointNet on a CPU gains nothing from autocast: its layers are narrow and casting costs a pass over memory
         precision = "bf16-mixed" if native and use_gpu else "32-true"
-    what = torch.cuda.get_device_name() if use_gpu else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    what = torch.cuda.get_device_name() if use_gpu else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     chosen: Literal["32-true", "bf16-mixed"] = "bf16-mixed" if precision == "bf16-mixed" else "32-true"
     return Compute("gpu" if use_gpu else "cpu", count, chosen, f"{what}, precision {precision}")
 

@@ -155,7 +155,7 @@ def _say_estimate(
     )
     parameters = sum(p.numel() for p in module.model.parameters())
     log.info("Model: %s, %s parameters; on %s", type(module.model).__name__, f"{parameters:,}", settings.compute.reason)
-    log.info("Estimate: %s", expected)
+    log.info("Estimate: training and validation take %s", expected)
 
 
 def _trainer(

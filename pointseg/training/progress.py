@@ -26,7 +26,7 @@ class TrainingProgress(ProgressBar):
         self._points = 0
         self._loss = float("nan")
         self._epoch_began = self._training_seconds = 0.0
-        self._smooth: float | None = None
+        self._loss_sum, self._steps = 0.0, 0
 
     def disable(self) -> None:  # Lightning disables the bar on every rank but the first
         self._enabled = False
@@ -44,6 +44,7 @@ class TrainingProgress(ProgressBar):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._points, self._epoch_began = 0, time.perf_counter()
+        self._loss_sum, self._steps = 0.0, 0
         if self._bar is not None:
             self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
@@ -51,10 +52,10 @@ class TrainingProgress(ProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._points += batch.labels.numel()
-        loss = float(outputs["loss"])
-        self._smooth = loss if self._smooth is None else 0.9 * self._smooth + 0.1 * loss
+        self._loss_sum += float(outputs["loss"])
+        self._steps += 1
         if self._bar is not None:
-            self._bar.set_postfix_str(self._figures(trainer, self._smooth), refresh=False)
+            self._bar.set_postfix_str(self._figures(trainer), refresh=False)
             self._bar.update(1)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,7 +66,7 @@ class TrainingProgress(ProgressBar):
         self._training_seconds = 0.0
         if seconds > 0 and self._points:  # none where a run is resumed into a validation
             pl_module.log("train/points_per_s", torch.tensor(self._points / seconds), rank_zero_only=True)
-        if self._bar is None and self._enabled and self._smooth is not None:
+        if self._bar is None and self._enabled and self._steps:
             done = trainer.global_step - self._first_step
             left = int(trainer.num_training_batches) * int(trainer.max_epochs or 1) - trainer.global_step
             remaining = (time.perf_counter() - self._began) / max(done, 1) * left
@@ -73,7 +74,7 @@ class TrainingProgress(ProgressBar):
                 "epoch %d/%s  %s  %s left",
                 trainer.current_epoch + 1,
                 trainer.max_epochs,
-                self._figures(trainer, self._smooth),
+                self._figures(trainer),
                 duration(remaining),
             )
 
@@ -82,10 +83,11 @@ class TrainingProgress(ProgressBar):
             self._bar.close()
             self._bar = None
 
-    @staticmethod
-    def _figures(trainer: pl.Trainer, loss: float) -> str:
+    def _figures(self, trainer: pl.Trainer) -> str:
+        """Mean loss of the epoch so far, and the newest validation score."""
         miou = trainer.callback_metrics.get("val/miou")
-        return f"loss {loss:.3f}" + (f"  val mIoU {float(miou):.3f}" if miou is not None else "")
+        scored = f"  val mIoU {100 * float(miou):.1f} %" if miou is not None else ""
+        return f"loss {self._loss_sum / max(self._steps, 1):.3f}{scored}"
 
 
 def duration(seconds: float) -> str:
