@@ -96,7 +96,7 @@ def test_unknown_label_names_its_file(clouds: TrainingClouds, tree: KittiTree) -
     labels[5] = 77
     labels.tofile(tree.label("00/000003"))
     source = SemanticKITTIScans(tree.root, ["00"])
-    with pytest.raises(LabelMapError, match=r"77.*00/velodyne/000003\.bin"):
+    with pytest.raises(LabelMapError, match=r"77.*00/labels/000003\.label"):
         _ = TrainingClouds(source, clouds.label_map, clouds.features, 0)[Draw(0, 1, 10)]
 
 
