@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -16,7 +17,7 @@ from pointseg.errors import ConfigError, PointsegError
 from pointseg.features import FeatureSpec
 from pointseg.models import SegmentationModel
 
-__all__ = ["build_data", "build_features", "build_model", "plain", "progress_bar"]
+__all__ = ["build_data", "build_features", "build_model", "plain", "progress_bar", "refused_values"]
 
 
 def plain(section: DictConfig) -> dict[str, Any]:
@@ -28,11 +29,12 @@ def plain(section: DictConfig) -> dict[str, Any]:
 
 def build_features(config: DictConfig) -> FeatureSpec:
     """The `features` section."""
-    values = plain(config.features)
-    used = set(values["use"])
-    for key in ("offset", "scale"):
-        values[key] = {name: value for name, value in values[key].items() if name in used}
-    return FeatureSpec(**{**values, "use": tuple(values["use"]), "pillar_cells": tuple(values["pillar_cells"])})
+    with refused_values("features"):
+        values = plain(config.features)
+        used = set(values["use"])
+        for key in ("offset", "scale"):
+            values[key] = {name: value for name, value in values[key].items() if name in used}
+        return FeatureSpec(**{**values, "use": tuple(values["use"]), "pillar_cells": tuple(values["pillar_cells"])})
 
 
 def build_data(config: DictConfig, features: FeatureSpec) -> ScanDataModule:
@@ -58,15 +60,22 @@ def build_model(config: DictConfig, features: FeatureSpec, num_classes: int) -> 
 
 
 def _build(section: DictConfig, name: str, **arguments: Any) -> Any:
-    try:
+    with refused_values(name):
         # partial: arguments passed through instantiate would be converted to plain values
         return instantiate(section, _convert_="all", _partial_=True)(**arguments)
+
+
+@contextmanager
+def refused_values(name: str) -> Iterator[None]:
+    """Building from the section `name`: what it does not take becomes an error of the user's."""
+    try:
+        yield
     except (InstantiationException, TypeError, ValueError, IndexError) as error:
         cause = error.__cause__
         if isinstance(cause, PointsegError):
             raise cause from None
         reason = " ".join(str(cause or error).split())[:240]
-        raise ConfigError(f"cannot be built ({reason})", where=name, remedy=f"Check the {name}.* values.") from error
+        raise ConfigError(f"cannot be built ({reason})", where=name, remedy=f"Check the values of {name}.") from error
 
 
 def progress_bar(what: str) -> Callable[[int, int], None]:

@@ -42,8 +42,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     flags: list[str] = []
     overrides: list[str] = []
     for word in arguments:
-        if word.startswith("-") and "=" not in word.split("-", 2)[0]:
+        if word in MULTIRUN_FLAGS:
             flags.append(word)
+        elif word.startswith("-"):
+            raise ConfigError(f"there is no option {word}", where="the command line", remedy="See --help; -m sweeps.")
         elif "=" in word or word.startswith("~"):
             overrides.append(word)
         else:

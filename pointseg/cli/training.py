@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 
 from pointseg import tracking
 from pointseg.cli import checks, saved
-from pointseg.cli.building import build_data, build_features, build_model, plain, progress_bar
+from pointseg.cli.building import build_data, build_features, build_model, plain, progress_bar, refused_values
 from pointseg.cli.entry import Job
 from pointseg.data.datamodule import ScanDataModule
 from pointseg.data.sources import DataSummary
-from pointseg.errors import OutputError
+from pointseg.errors import ConfigError, OutputError
 from pointseg.evaluation import Evaluation, scores_table
 from pointseg.features import FeatureSpec
 from pointseg.files import check_writable, write_text
@@ -59,12 +59,15 @@ class TrainingRun:
                 remedy=f"Go on with it by resume={self.folder.path}, or name another folder.",
             )
         settings = self._trainer_settings()
+        if self.config.seed is None or not 0 <= self.config.seed < 2**32:
+            raise ConfigError(f"{self.config.seed} is not between 0 and 2^32 - 1", where="seed")
         pl.seed_everything(self.config.seed, verbose=False)
         features = build_features(self.config)
         data = build_data(self.config, features)
         model = build_model(self.config, features, data.label_map.num_classes)
         summary = self._look_at(data)
-        module = self._module(model, data, features, summary)
+        with refused_values("loss, optimizer or inference"):
+            module = self._module(model, data, features, summary)
         tracker = self._start_tracking(data, summary)
         try:
             if not self.resume:
@@ -105,9 +108,10 @@ class TrainingRun:
         return effective
 
     def _trainer_settings(self) -> TrainerSettings:
-        values = plain(self.config.trainer)
-        values.pop("accumulate_grad_batches")
-        return TrainerSettings(**values)
+        with refused_values("trainer"):
+            values = plain(self.config.trainer)
+            values.pop("accumulate_grad_batches")
+            return TrainerSettings(**values)
 
     def _look_at(self, data: ScanDataModule) -> DataSummary:
         """Open and read every scan that training needs, so that bad files are found now."""
@@ -186,7 +190,7 @@ class TrainingRun:
             run_id=earlier.get("run_id"),
             parent_run_id=parent,
             system_metrics=settings.system_metrics,
-            rank=int(os.environ.get("RANK", "0")),
+            rank=int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))),  # Lightning sets only the latter
         )
         tracker.log_text(json.dumps(summary.to_dict(data.label_map), indent=2), "data_summary.json")
         return tracker

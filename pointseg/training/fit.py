@@ -61,6 +61,8 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         for key in ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches"):
             value = getattr(self, key)
+            if value is None and not key.startswith("limit"):
+                raise ConfigError("a number is needed", where=f"trainer.{key}")
             if value is not None and value < 1:
                 raise ConfigError(f"{value} is less than 1", where=f"trainer.{key}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:

@@ -138,6 +138,10 @@ def test_trainer_values_that_cannot_be_used_are_refused(word: str, named: str) -
         ("data.labels=semantickiti", "semantickitti"),
         ("features.use=[x,y,zz]", "zz"),
         ("model.local_widths=[]", "model"),
+        ("features.use=xyz", "features.use"),
+        ("features.use=null", "features"),
+        ("data.points=abc", "data.points"),
+        ("data.batch_size=null", "data"),
         ("data.scans.train=0", "scans"),
     ],
 )
