@@ -9,9 +9,9 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -120,7 +120,23 @@ def succeed(done: Done) -> Done:
     return done
 
 
-@lru_cache(maxsize=1)
+Maker = Callable[[pytest.TempPathFactory], Path]
+_made: dict[str, Path] = {}
+
+
+def once(make: Maker) -> Maker:
+    """What it makes is made once for all test files."""
+
+    @wraps(make)
+    def shared(factory: pytest.TempPathFactory) -> Path:
+        if make.__name__ not in _made:
+            _made[make.__name__] = make(factory)
+        return _made[make.__name__]
+
+    return shared
+
+
+@once
 def trained_run(factory: pytest.TempPathFactory) -> Path:
     """The folder of a small synthetic run without tracking. It is shared: change a copy."""
     folder = factory.mktemp("shared") / "run"
@@ -128,7 +144,7 @@ def trained_run(factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@lru_cache(maxsize=1)
+@once
 def kitti_folder(factory: pytest.TempPathFactory) -> Path:
     """A small data set in SemanticKITTI's layout, written by `prepare`: sequences 00, 08 and 01."""
     folder = factory.mktemp("prepared") / "kitti"
@@ -137,7 +153,7 @@ def kitti_folder(factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@lru_cache(maxsize=1)
+@once
 def empty_database(factory: pytest.TempPathFactory) -> Path:
     """A migrated tracking database, to be copied: its migration takes seconds."""
     from pointseg.tracking.store import connect

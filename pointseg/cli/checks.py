@@ -133,12 +133,6 @@ def _check_sweep(override: Override, multirun: bool) -> None:
 def _check_option(override: Override, options: list[str]) -> None:
     if override.is_delete():
         return
-    if override.key_or_group == "experiment" and not override.is_add():
-        raise ConfigError(
-            "an experiment is added to the defaults",
-            where=override.input_line,
-            remedy=f"Write +experiment=NAME; there is: {', '.join(options)}.",
-        )
     values = (
         [str(v).strip("'\"") for v in override.sweep_string_iterator()]
         if override.is_sweep_override()

@@ -81,8 +81,10 @@ def _quote_one(override: str, multirun: bool) -> str:
     if not equals or value in ("", "null"):
         return override
     if name in PATH_KEYS:
+        if name.startswith("hydra."):  # a folder of Hydra's is one, also of a sweep, and may say ${now:...}
+            return f"{key}={quote(value, literal=False)}"
         parts = value.split(",") if multirun and value[0] not in "'\"" else [value]
-        return f"{key}=" + ",".join(quote(part, literal=not name.startswith("hydra.")) for part in parts)
+        return f"{key}=" + ",".join(quote(part) for part in parts)
     try:
         parse([override])
     except ConfigError:

@@ -122,6 +122,9 @@ class StopOnSignal(Checkpoint):
         while self._previous:
             signal.signal(*self._previous.popitem())
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")  # Lightning calls that only after success
+
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self._requested:
             raise KeyboardInterrupt

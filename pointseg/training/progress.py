@@ -83,6 +83,9 @@ class TrainingProgress(ProgressBar):
             self._bar.close()
             self._bar = None
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")  # Lightning calls that only after success
+
     def _figures(self, trainer: pl.Trainer) -> str:
         """Mean loss of the epoch so far, and the newest validation score."""
         miou = trainer.callback_metrics.get("val/miou")

@@ -141,18 +141,13 @@ def undisturbed(ema: float | None, tmp_path_factory: pytest.TempPathFactory) -> 
     return UNDISTURBED[ema]
 
 
+EVERYWHERE = [("train", 0, 0), ("train", 1, STEPS - 1), ("train", EPOCHS - 1, STEPS - 1), ("val", 1, 0),
+              ("val", 1, SCANS - 1), ("val", EPOCHS - 1, 0)]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "stop",
-    [
-        ("train", 0, 0),
-        ("train", 1, 1),
-        ("train", 1, STEPS - 1),
-        ("train", EPOCHS - 1, STEPS - 1),
-        ("val", 0, 0),
-        ("val", 1, 0),
-        ("val", 1, SCANS - 1),
-        ("val", EPOCHS - 1, 0),
-    ],
+    [("train", 1, 1), ("val", 0, 0), *(pytest.param(stop, marks=pytest.mark.slow) for stop in EVERYWHERE)],
     ids=str,
 )
 def test_resumed_equals_undisturbed(
@@ -162,3 +157,41 @@ def test_resumed_equals_undisturbed(
         train(tmp_path, stop=stop, ema=ema)
     train(tmp_path, resume=True, ema=ema)
     assert_same_run(undisturbed, tmp_path)
+
+
+def test_a_stop_at_every_epoch(ema: float | None, undisturbed: Path, tmp_path: Path) -> None:
+    """At its last batch, which its validation follows, then in the validation, then in the middle of the next."""
+    for number, stop in enumerate([("train", 0, STEPS - 1), ("val", 0, 1), ("train", 1, 0), ("train", 2, 1)]):
+        with pytest.raises(Interrupted):
+            train(tmp_path, stop=stop, ema=ema, resume=number > 0)
+    train(tmp_path, resume=True, ema=ema)
+    assert_same_run(undisturbed, tmp_path)
+
+
+@pytest.mark.slow
+def test_epochs_without_validation(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"check_val_every_n_epoch": 2, "ema": 0.9, "monitor": None}
+    train(tmp_path / "undisturbed", **settings)
+    with pytest.raises(Interrupted):
+        train(tmp_path / "stopped", stop=("train", 0, STEPS - 1), **settings)
+    train(tmp_path / "stopped", resume=True, **settings)
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "stopped")
+
+
+@pytest.mark.slow
+def test_loading_processes_change_nothing(undisturbed: Path, ema: float | None, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(tmp_path, stop=("train", 1, 1), ema=ema, workers=2)
+    train(tmp_path, resume=True, ema=ema, workers=2)
+    assert_same_run(undisturbed, tmp_path)
+
+
+def test_last_is_written_after_every_epoch(undisturbed: Path) -> None:
+    assert state(undisturbed)["global_step"] == EPOCHS * STEPS
+
+
+def test_signals_are_given_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match=r"epoch 1.*resume="):
+        train(tmp_path, stop=("train", 0, 0))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
