@@ -83,7 +83,8 @@ class TrainingRun:
                 progress=progress_bar,
             )
         except BaseException as error:
-            tracker.finish("KILLED" if getattr(error, "exit_code", 0) == 130 else "FAILED")
+            stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 0) == 130
+            tracker.finish("KILLED" if stopped else "FAILED")
             raise
         tracker.log_artifact(self.folder.config)
         tracker.finish()

@@ -6,7 +6,8 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -110,24 +111,32 @@ class StopOnSignal(Checkpoint):
     def __init__(self, last: Path, run_folder: Path) -> None:
         self._last, self._run_folder = last, run_folder
         self._requested: str | None = None
-        self._previous: dict[int, Any] = {}
         self._validating = False
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Around `Trainer.fit`, which remembers and puts back the handlers that it finds."""
+        previous = self._listen()
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _listen(self) -> dict[int, Any]:
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        while self._previous:
-            signal.signal(*self._previous.popitem())
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.teardown(trainer, pl_module, "fit")  # Lightning calls that only after success
+        self._listen()  # once more: Lightning has put its own before ours on SIGTERM, which leaves without a checkpoint
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self._requested:
-            raise KeyboardInterrupt
+            raise Interrupted(
+                f"stopped at once by {signal.Signals(number).name}",
+                remedy=self._remedy() if self._last.exists() else "There is no checkpoint yet.",
+            )
         self._requested = signal.Signals(number).name
         print("\nStopping after this batch; once more to stop at once.", flush=True)
 
@@ -171,5 +180,8 @@ class StopOnSignal(Checkpoint):
             trainer.save_checkpoint(self._last)
         raise Interrupted(
             f"stopped by {self._requested} in epoch {trainer.current_epoch + 1}, nothing is lost",
-            remedy=f"Go on with: python -m pointseg.train {shlex.quote(f'resume={self._run_folder}')}",
+            remedy=self._remedy(),
         )
+
+    def _remedy(self) -> str:
+        return f"Go on with: python -m pointseg.train {shlex.quote(f'resume={self._run_folder}')}"

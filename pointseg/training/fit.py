@@ -112,8 +112,12 @@ def fit(
         check_same_model(saved[bundle.CHECKPOINT_KEY], module.trained().describe())
     with _readable_memory_errors(), _quiet():
         _say_estimate(module, data, folder, settings)
-        trainer = _trainer(module, folder, settings, tracker, on_first_checkpoint, data.seed)
-        trainer.fit(module, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
+        stop = StopOnSignal(folder.last, folder.path)
+        callbacks = [TrainingProgress(), CountedDropout(data.seed), *_averaging(settings)]
+        callbacks += [KeepBestAndLast(folder.best, folder.last, settings.monitor), stop]
+        trainer = _trainer(folder, settings, tracker, on_first_checkpoint, callbacks)
+        with stop.listening():
+            trainer.fit(module, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
     return finish(folder, data, settings.compute, tracker, progress=progress)
 
 
@@ -160,19 +164,17 @@ def _say_estimate(
     log.info("Estimate: training and validation take %s", expected)
 
 
+def _averaging(settings: TrainerSettings) -> list[Callback]:
+    return [] if settings.ema_decay is None else [EMAWeightAveraging(decay=settings.ema_decay)]
+
+
 def _trainer(
-    module: SegmentationModule,
     folder: RunFolder,
     settings: TrainerSettings,
     tracker: Tracker,
     on_first_checkpoint: Callable[[], None] | None,
-    seed: int,
+    callbacks: list[Callback],
 ) -> pl.Trainer:
-    callbacks: list[Callback] = [TrainingProgress(), CountedDropout(seed)]
-    if settings.ema_decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
-    callbacks.append(KeepBestAndLast(folder.best, folder.last, settings.monitor))
-    callbacks.append(StopOnSignal(folder.last, folder.path))
     return pl.Trainer(
         max_epochs=settings.max_epochs,
         accelerator=settings.compute.accelerator,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ class StopsItself(SegmentationModule):
 
     def _maybe_stop(self, phase: str, batch: int) -> None:
         if self.stop == (phase, self.current_epoch, batch):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         self._maybe_stop("train", batch_idx)
@@ -195,3 +194,17 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"epoch 1.*resume="):
         train(tmp_path, stop=("train", 0, 0))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(self: StopsItself, phase: str, batch: int) -> None:
+        if self.stop == (phase, self.current_epoch, batch):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(StopsItself, "_maybe_stop", twice)
+    with pytest.raises(Interrupted, match=r"at once.*no checkpoint"):
+        train(tmp_path, stop=("train", 0, 1))
+    with pytest.raises(Interrupted, match=r"at once.*resume="):
+        train(tmp_path, stop=("train", 1, 1))
+    assert state(tmp_path)["global_step"] == STEPS
