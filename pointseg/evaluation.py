@@ -16,6 +16,7 @@ from pointseg.files import whole_file, write_json
 from pointseg.labels import LabelMap
 from pointseg.metrics import Scores, confusion_matrix, score
 from pointseg.predictor import Predictor
+from pointseg.words import counted
 
 __all__ = ["Evaluation", "evaluate", "scores_table"]
 
@@ -116,6 +117,6 @@ def scores_table(scores: Scores, label_map: LabelMap, scans: int) -> str:
         "",
         f"mIoU {100 * scores.miou:.2f} % over all {label_map.num_classes} classes (official rule), "
         f"{100 * scores.miou_present:.2f} % over the {scores.classes_present} present; "
-        f"accuracy {100 * scores.accuracy:.2f} %; {scores.points:,} labelled points of {scans} scans",
+        f"accuracy {100 * scores.accuracy:.2f} %; {counted(scores.points, 'labelled point')} of {counted(scans, 'scan')}",
     ]
     return "\n".join(lines)

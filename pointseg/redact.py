@@ -179,9 +179,11 @@ def _mask_pair(match: re.Match[str]) -> str:
     name, separator = match["name"], match["separator"]
     if ":" in separator and name.strip(" \t-\"'").lower() == "key" and name[0] not in "\"'":
         return match[0]  # "unknown key: model.depth" is how configuration errors speak
-    if not _is_secret_pair(name, match["value"]):
-        return match[0]
     value = match["value"]
+    if not _is_secret_pair(name, value):
+        if len(value) > 2 and value[0] in "\"'[{":  # name='x token=y': a pair within the value
+            return f"{name}{separator}{value[0]}{redact_text(value[1:-1])}{value[-1]}"
+        return match[0]
     quotes = value[0] if ":" in separator and value[0] in "\"'" and value[-1] == value[0] else ""
     return f"{name}{separator}{quotes}{MASK}{quotes}"
 

@@ -73,6 +73,8 @@ def test_the_value_after_an_option_in_an_argument_list_is_masked() -> None:
         ("train +api.password='x y' lr=1", "train +api.password=*** lr=1"),
         ("train '+api.password=x y' lr=1", "train '+api.password=***' lr=1"),
         ("a.password=a;b c", "a.password=*** c"),
+        ("tracking.tokem='x api_token=abc' lr=1", "tracking.tokem='x api_token=***' lr=1"),
+        ("a=[b,'my_token=c']", "a=[b,'my_token=***']"),
         ("run --api-key abc --fast", "run --api-key *** --fast"),
         ('{"token": "a,b", "n": 1}', '{"token": "***", "n": 1}'),
         ('{"secrets": {"a": "b"}, "n": 1}', '{"secrets": ***, "n": 1}'),

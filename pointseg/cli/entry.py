@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,7 +23,15 @@ from pointseg.errors import ConfigError, OutputError, PointsegError
 from pointseg.files import check_writable
 from pointseg.redact import install_log_redaction, redact_text
 
-__all__ = ["Job", "run"]
+__all__ = ["Job", "Outcome", "run"]
+
+
+class Outcome(NamedTuple):
+    """One run of a sweep: its overrides, mIoU and folder."""
+
+    overrides: list[str]
+    miou: float
+    folder: Path
 
 
 @dataclass
@@ -37,6 +45,7 @@ class Job:
         sweep_dir: the folder of the sweep that this run belongs to, if any.
         number: of the run within the sweep.
         at_end: called with success or failure when the whole command ends.
+        outcomes: of the runs of a sweep so far, for its last words.
     """
 
     config: DictConfig
@@ -45,6 +54,7 @@ class Job:
     sweep_dir: Path | None = None
     number: int = 0
     at_end: list[Callable[[bool], None]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
 
 
 Task = Callable[[Job], None]
@@ -160,6 +170,7 @@ def _new_folder() -> Path:
 
 def _launch(verb: str, task: Task, at_end: list[Callable[[bool], None]]) -> None:
     start_dir = Path.cwd()
+    outcomes: list[Outcome] = []
 
     def run_job(config: DictConfig) -> None:
         settings = HydraConfig.get()
@@ -171,6 +182,7 @@ def _launch(verb: str, task: Task, at_end: list[Callable[[bool], None]]) -> None
             sweep_dir=(start_dir / settings.sweep.dir) if sweeps else None,
             number=int(settings.job.num) if sweeps else 0,
             at_end=at_end,
+            outcomes=outcomes,
         )
         if job.sweep_dir is not None:
             _mask_sweep_record(job.sweep_dir)

@@ -18,6 +18,7 @@ from pointseg.evaluation import evaluate, scores_table
 from pointseg.files import check_writable
 from pointseg.predictor import Predictor
 from pointseg.training.devices import choose_compute
+from pointseg.words import counted
 
 __all__ = ["evaluate_job"]
 
@@ -43,7 +44,7 @@ def evaluate_job(job: Job) -> None:
     checks.check_targets(config)
     data = build_data(config, predictor.trained.features)
     source = data.source(config.split, progress_bar(f"{config.split} scans"))
-    log.info("Evaluating %s on %s scans of %s, on %s", path, len(source), _name(config), compute.reason)
+    log.info("Evaluating %s on %s of %s, on %s", path, counted(len(source), "scan"), _name(config), compute.reason)
     result = evaluate(predictor, source, label_map=data.label_map, progress=progress_bar("scoring"))
     written = result.write(folder)
     log.info("\n%s\n", scores_table(result.scores, result.label_map, result.scans))

@@ -12,6 +12,7 @@ from pointseg.cli.entry import Job
 from pointseg.data.synthetic import write_sequences
 from pointseg.errors import ConfigError
 from pointseg.files import check_writable
+from pointseg.words import counted
 
 __all__ = ["prepare_job"]
 
@@ -35,8 +36,8 @@ def prepare_job(job: Job) -> None:
     seconds = time.perf_counter() - began
     size = sum(file.stat().st_size for file in output.rglob("*.bin"))
     log.info(
-        "Wrote %s scans (%.0f MB of points) into %s in %.0f s, %.1f scans/s",
-        settings["scans"],
+        "Wrote %s (%.0f MB of points) into %s in %.0f s, %.1f scans/s",
+        counted(settings["scans"], "scan"),
         size / 1e6,
         output,
         seconds,

@@ -6,16 +6,18 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pointseg import tracking
 from pointseg.cli import checks, saved
 from pointseg.cli.building import build_data, build_features, build_model, plain, progress_bar, refused_values
-from pointseg.cli.entry import Job
+from pointseg.cli.entry import Job, Outcome
 from pointseg.data.datamodule import ScanDataModule
 from pointseg.data.sources import DataSummary
 from pointseg.errors import ConfigError, OutputError
@@ -26,8 +28,8 @@ from pointseg.losses import class_weights
 from pointseg.module import SegmentationModule
 from pointseg.redact import redact
 from pointseg.training import RunFolder, TrainerSettings, fit
-from pointseg.training.progress import duration
 from pointseg.training.run_folder import code_differences, code_state
+from pointseg.words import counted, duration
 
 __all__ = ["TrainingRun"]
 
@@ -89,12 +91,13 @@ class TrainingRun:
         tracker.log_artifact(self.folder.config)
         tracker.finish()
         self._say_results(evaluation, tracker, time.perf_counter() - began)
+        if self.job.sweep_dir is not None:
+            overrides = list(HydraConfig.get().overrides.task)
+            self.job.outcomes.append(Outcome(overrides, evaluation.scores.miou, self.folder.path))
 
     # ---- before the run --------------------------------------------------------------------------------------
 
     def _effective(self, config: DictConfig) -> DictConfig:
-        from hydra.core.hydra_config import HydraConfig
-
         key = "resume" if self.resume else "rerun" if config.rerun is not None else None
         if key is None:
             return config
@@ -121,10 +124,10 @@ class TrainingRun:
         summary = data.summary("train", progress_bar("checking train"))
         data.summary("val", progress_bar("checking val"))
         log.info(
-            "Data: %s training scans, %s points, %s validation scans, %s classes",
-            summary.scans,
-            f"{summary.points:,}",
-            len(data.source("val")),
+            "Data: %s with %s, %s, %s classes",
+            counted(summary.scans, "training scan"),
+            counted(summary.points, "point"),
+            counted(len(data.source("val")), "validation scan"),
             data.label_map.num_classes,
         )
         if summary.out_of_domain:
@@ -168,7 +171,7 @@ class TrainingRun:
             parent = tracking.start_parent(
                 settings.uri, settings.experiment, settings.run_name or job.sweep_dir.name, job.start_dir, job.sweep_dir
             )
-            if not job.at_end and parent is not None:
+            if not job.at_end:
                 job.at_end.append(self._end_sweep)
         code = code_state()
         name = settings.run_name or self.folder.path.name
@@ -200,6 +203,8 @@ class TrainingRun:
         settings, job = self.config.tracking, self.job
         assert job.sweep_dir is not None
         tracking.finish_parent(settings.uri, job.start_dir, job.sweep_dir, "FINISHED" if succeeded else "FAILED")
+        if job.outcomes:
+            log.info("\nThe sweep, best first:\n%s", _sweep_table(job.outcomes))
 
     def _record(self, tracker: tracking.Tracker) -> None:
         """config.yaml and run.json: what resume= and rerun= need."""
@@ -220,3 +225,12 @@ class TrainingRun:
             log.info("  %-16s %s", what, path.relative_to(self.folder.path))
         if tracker.run_id:
             log.info("  %-16s %s", "tracked run", tracker.ui_hint)
+
+
+def _sweep_table(outcomes: Sequence[Outcome]) -> str:
+    """The runs of a sweep, best first, each with what sets it apart from the others."""
+    common = set.intersection(*(set(o.overrides) for o in outcomes)) if len(outcomes) > 1 else set()
+    choices = [" ".join(word for word in o.overrides if word not in common) for o in outcomes]
+    width = max(map(len, choices))
+    ranked = sorted(zip(outcomes, choices, strict=True), key=lambda pair: -pair[0].miou)
+    return "\n".join(f"  {chosen:<{width}}  mIoU {100 * o.miou:5.2f} %  {o.folder}" for o, chosen in ranked)

@@ -17,11 +17,11 @@ from lightning_fabric.utilities import move_data_to_device
 
 from pointseg.data.clouds import collate
 from pointseg.data.datamodule import ScanDataModule
-from pointseg.errors import OutputError
+from pointseg.errors import ConfigError, OutputError
 from pointseg.module import SegmentationModule
 from pointseg.predictor import cloud_logits
 from pointseg.training.devices import Compute
-from pointseg.training.progress import duration
+from pointseg.words import counted, duration
 
 __all__ = ["Estimate", "measure"]
 
@@ -39,15 +39,22 @@ class Estimate:
     memory: int
     available_memory: int
     disk: int
+    trained_steps: int = 0  # of a run that is resumed
+
+    @property
+    def steps_left(self) -> int:
+        return self.epochs * self.steps_per_epoch - self.trained_steps
 
     @property
     def seconds(self) -> float:
-        """Of all epochs with their validation."""
-        return self.epochs * self.steps_per_epoch * self.step_seconds + self.validation_seconds
+        """Of the steps left with their validations."""
+        return self.steps_left * self.step_seconds + self.validation_seconds
 
     def __str__(self) -> str:
+        whole = f"{counted(self.epochs, 'epoch')} of {counted(self.steps_per_epoch, 'step')}"
+        work = f"the {counted(self.steps_left, 'step')} left of {whole}" if self.trained_steps else whole
         return (
-            f"about {duration(self.seconds)} for {self.epochs} epochs of {self.steps_per_epoch} steps "
+            f"about {duration(self.seconds)} for {work} "
             f"({self.step_seconds:.2f} s a step), {self.memory / 2**30:.1f} of {self.available_memory / 2**30:.0f} GiB "
             f"memory, {self.disk / 1e6:.0f} MB on disk"
         )
@@ -62,14 +69,27 @@ def measure(
     validations: int,
     folder: Path,
     steps_per_epoch: int | None = None,
+    trained: tuple[int, int] = (0, 0),
 ) -> Estimate:
     """Time one step and one validation scan on a copy of the model; nothing of the run changes.
 
+    Args:
+        validations: how many are to come.
+        trained: epochs, and steps of the next one, that a resumed run has behind it.
+
     Raises:
+        ConfigError: if it has more behind it than `epochs`.
         OutputError: if the disk has no room for the checkpoints.
     """
     loader = data.train_dataloader()
     steps = min(len(loader), steps_per_epoch or len(loader))
+    trained_steps = trained[0] * steps + trained[1]
+    if trained_steps > epochs * steps:
+        raise ConfigError(
+            f"the run has trained {counted(trained[0] + (trained[1] > 0), 'epoch')} already",
+            where=f"trainer.max_epochs={epochs}",
+            remedy="Name as many or more, or train anew with rerun=RUN_FOLDER.",
+        )
     weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
     disk = int(COPIES_ON_DISK * 2 * weights) + 2_000_000
     free = shutil.disk_usage(folder).free
@@ -90,7 +110,7 @@ def measure(
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         available = psutil.virtual_memory().total
     seconds = validations * len(data.source("val")) * scan_seconds
-    return Estimate(epochs, steps, step_seconds, seconds, memory, available, disk)
+    return Estimate(epochs, steps, step_seconds, seconds, memory, available, disk, trained_steps)
 
 
 def _time_step(module: SegmentationModule, data: ScanDataModule, compute: Compute) -> float:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -26,6 +27,7 @@ from pointseg.training.callbacks import CountedDropout, KeepBestAndLast, StopOnS
 from pointseg.training.devices import Compute, choose_compute
 from pointseg.training.progress import TrainingProgress
 from pointseg.training.run_folder import RunFolder
+from pointseg.words import counted
 
 __all__ = ["TrainerSettings", "fit"]
 
@@ -107,11 +109,13 @@ def fit(
     """
     tracker = tracker or NullTracker()
     check_writable(folder.checkpoints, "hydra.run.dir")
+    trained = (0, 0)
     if resume:
         saved = bundle.read_checkpoint(folder.last)
         check_same_model(saved[bundle.CHECKPOINT_KEY], module.trained().describe())
+        trained = _epochs_and_steps(saved)
     with _readable_memory_errors(), _quiet():
-        _say_estimate(module, data, folder, settings)
+        _say_estimate(module, data, folder, settings, trained)
         stop = StopOnSignal(folder.last, folder.path)
         callbacks = [TrainingProgress(), CountedDropout(data.seed), *_averaging(settings)]
         callbacks += [KeepBestAndLast(folder.best, folder.last, settings.monitor), stop]
@@ -147,18 +151,34 @@ def finish(
     return evaluation
 
 
+def _epochs_and_steps(saved: dict[str, Any]) -> tuple[int, int]:
+    """Whole epochs that a checkpoint has behind it, and steps of the one it stopped in."""
+    loop = saved["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
+    return epochs["processed"], batches["ready"] if epochs["ready"] > epochs["processed"] else 0
+
+
 def _say_estimate(
-    module: SegmentationModule, data: ScanDataModule, folder: RunFolder, settings: TrainerSettings
+    module: SegmentationModule,
+    data: ScanDataModule,
+    folder: RunFolder,
+    settings: TrainerSettings,
+    trained: tuple[int, int],
 ) -> None:
+    every = settings.check_val_every_n_epoch
     expected = estimate.measure(
         module,
         data,
         settings.compute,
         epochs=settings.max_epochs,
-        validations=settings.max_epochs // settings.check_val_every_n_epoch,
+        validations=settings.max_epochs // every - trained[0] // every,
         folder=folder.path,
         steps_per_epoch=settings.limit_train_batches,
+        trained=trained,
     )
+    if not expected.steps_left:
+        log.info("All %s are trained; more: trainer.max_epochs=N", counted(settings.max_epochs, "epoch"))
+        return
     parameters = sum(p.numel() for p in module.model.parameters())
     log.info("Model: %s, %s parameters; on %s", type(module.model).__name__, f"{parameters:,}", settings.compute.reason)
     log.info("Estimate: training and validation take %s", expected)

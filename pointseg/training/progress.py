@@ -12,7 +12,9 @@ import torch
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
-__all__ = ["TrainingProgress", "duration"]
+from pointseg.words import duration
+
+__all__ = ["TrainingProgress"]
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +93,3 @@ class TrainingProgress(ProgressBar):
         miou = trainer.callback_metrics.get("val/miou")
         scored = f"  val mIoU {100 * float(miou):.1f} %" if miou is not None else ""
         return f"loss {self._loss_sum / max(self._steps, 1):.3f}{scored}"
-
-
-def duration(seconds: float) -> str:
-    """75 -> "1 min 15 s"."""
-    seconds = round(seconds)
-    hours, minutes = seconds // 3600, seconds % 3600 // 60
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {seconds % 60:02d} s" if minutes else f"{seconds} s"

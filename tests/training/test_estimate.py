@@ -11,12 +11,12 @@ import torch
 from conftest import small_model
 
 from pointseg.data import SyntheticDataModule
-from pointseg.errors import OutputError
+from pointseg.errors import ConfigError, OutputError
 from pointseg.features import FeatureSpec
 from pointseg.module import SegmentationModule
 from pointseg.training.devices import choose_compute
 from pointseg.training.estimate import Estimate, measure
-from pointseg.training.progress import duration
+from pointseg.words import duration
 
 
 class Disk(NamedTuple):
@@ -57,6 +57,18 @@ def test_a_full_disk_is_refused(
 def test_the_estimate_as_a_sentence() -> None:
     text = str(Estimate(10, 100, 0.5, 20.0, 2 * 2**30, 16 * 2**30, 24_000_000))
     assert text == ("about 8 min 40 s for 10 epochs of 100 steps (0.50 s a step), 2.0 of 16 GiB memory, 24 MB on disk")
+
+
+def test_the_estimate_of_a_resumed_run_is_of_what_is_left() -> None:
+    estimate = Estimate(3, 100, 0.5, 5.0, 2**30, 2**30, 0, trained_steps=299)
+    assert str(estimate).startswith("about 6 s for the 1 step left of 3 epochs of 100 steps")
+
+
+def test_fewer_epochs_than_are_trained_are_refused(
+    parts: tuple[SegmentationModule, SyntheticDataModule], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"trained 3 epochs already: trainer\.max_epochs=2"):
+        measure(*parts, choose_compute("cpu"), epochs=2, validations=0, folder=tmp_path, trained=(2, 1))
 
 
 @pytest.mark.parametrize(
