@@ -215,8 +215,26 @@ def test_dictionary_round_trip() -> None:
         ({"pillar_cells": (0.0,)}, r"features\.pillar_cells"),
         ({"pillar_cells": (0.0, 1.0)}, r"features\.pillar_cells"),
         ({"pillar_cells": ()}, r"features\.pillar_cells"),
+        ({"knots": (1.0,)}, r"features\.knots"),
+        ({"knots": (0.0, 0.0, 1.0)}, r"features\.knots"),
     ],
 )
 def test_bad_value_names_its_key(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         FeatureSpec(**settings)
+
+
+def test_knots_add_each_interval_as_a_column() -> None:
+    spec = FeatureSpec(use=("x", "y"), offset={"x": 0, "y": 0}, scale={"x": 1, "y": 1}, knots=(-1.0, 0.0, 2.0))
+    points = torch.tensor([[-3.0, 0.5, 0.0, 0.0], [1.0, -0.25, 0.0, 0.0]])
+    pieces = [[[-1, -1], [1, -0.5]], [[1, 0], [0.5, -1]]]  # by hand: -1 below an interval, 1 above
+    expected = torch.cat([points[:, :2], torch.tensor(pieces).flatten(1)], dim=1)
+    assert torch.equal(spec(spec.measure(points)), expected)
+    assert len(spec) == 6
+    assert FeatureSpec(**spec.to_dict()) == spec
+
+
+def test_knots_leave_padding_zero() -> None:
+    spec = FeatureSpec(use=("x",), knots=(-1.0, 1.0))
+    mask = torch.tensor([[True, False]])
+    assert torch.equal(spec(torch.ones(1, 2, 4), mask)[0, 1], torch.zeros(2))

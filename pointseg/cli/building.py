@@ -34,7 +34,7 @@ def build_features(config: DictConfig) -> FeatureSpec:
         used = set(values["use"])
         for key in ("offset", "scale"):
             values[key] = {name: value for name, value in values[key].items() if name in used}
-        return FeatureSpec(**{**values, "use": tuple(values["use"]), "pillar_cells": tuple(values["pillar_cells"])})
+        return FeatureSpec(**values)
 
 
 def build_data(config: DictConfig, features: FeatureSpec) -> ScanDataModule:
