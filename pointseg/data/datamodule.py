@@ -206,7 +206,7 @@ class SyntheticDataModule(ScanDataModule):
         world_seed: of the streets; the splits take world_seed, world_seed + 1 and world_seed + 2.
         beams: 16, 32, 64 or 128.
         azimuth_steps: rays of a beam in one turn.
-        scans_per_street: consecutive scans, 0.3 s apart, from one street.
+        scans_per_street: scans of one street, 0.3 s apart; more streets teach more than more scans of a street.
         settings: see `ScanDataModule`.
 
     Example:
@@ -220,11 +220,11 @@ class SyntheticDataModule(ScanDataModule):
         world_seed: int = 0,
         beams: int = 64,
         azimuth_steps: int = 2000,
-        scans_per_street: int = 3,
+        scans_per_street: int = 1,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.scans = {"train": 120, "val": 12, "test": 24, **(scans or {})}
+        self.scans = {"train": 200, "val": 12, "test": 24, **(scans or {})}
         self.world_seed, self.beams, self.azimuth_steps = world_seed, beams, azimuth_steps
         self.scans_per_street = scans_per_street
 
