@@ -126,8 +126,14 @@ class FeatureSpec:
     @property
     def measured(self) -> tuple[str, ...]:
         """Names of the M columns that `measure` gives."""
-        around = [name for name in ("height", "extent", "count") if name in self.use]
-        return RAW + tuple(name for name in around for _ in range(self._width(name)))
+        return RAW + tuple(name.partition("@")[0] for name in self.surroundings)
+
+    @property
+    def surroundings(self) -> tuple[str, ...]:
+        """Names of the measured columns beyond x, y, z and remission, with the cell in metres, such as "extent@0.5"."""
+        names = [f"height@{self.ground_cell:g}"] if "height" in self.use else []
+        pillars = [name for name in ("extent", "count") if name in self.use]
+        return tuple(names + [f"{name}@{cell:g}" for name in pillars for cell in self.pillar_cells])
 
     @property
     def metric_columns(self) -> list[int]:
@@ -136,16 +142,20 @@ class FeatureSpec:
 
     def measure(self, points_N4: Tensor) -> Tensor:
         """A whole scan (N, 4), x, y, z in metres and remission -> (N, M) with the surroundings as further columns."""
-        xyz_N3, columns = points_N4[:, :3], [points_N4]
+        return torch.cat([points_N4, self.measure_surroundings(points_N4)], dim=1)
+
+    def measure_surroundings(self, points_N4: Tensor) -> Tensor:
+        """A whole scan (N, 4) -> (N, M - 4), the columns named by `surroundings`."""
+        xyz_N3, columns = points_N4[:, :3], []
         if "height" in self.use:
-            columns.append(ground_height(xyz_N3, self.ground_cell)[:, None])
+            columns.append(ground_height(xyz_N3, self.ground_cell))
         if "extent" in self.use or "count" in self.use:
             pillars = [pillar_extent_and_count(xyz_N3, cell) for cell in self.pillar_cells]
             if "extent" in self.use:
-                columns += [extent_N[:, None] for extent_N, _ in pillars]
+                columns += [extent_N for extent_N, _ in pillars]
             if "count" in self.use:
-                columns += [torch.log2(count_N)[:, None] for _, count_N in pillars]
-        return torch.cat(columns, dim=1)
+                columns += [torch.log2(count_N) for _, count_N in pillars]
+        return torch.stack(columns, dim=1) if columns else points_N4[:, :0]
 
     def __call__(self, measured: Tensor, mask: Tensor | None = None) -> Tensor:
         """Features (..., N, F) of measured points (..., N, M); padded points, where mask (..., N) is False, get zeros."""

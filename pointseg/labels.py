@@ -14,6 +14,8 @@ predictions are written as, and it gives the class its name and colour.
       - [10, 252]                 # training id 1: car (moving cars count as cars)
       - [40]                      # training id 2: road
     ignored: [0]                  # training id 0: never scored, never predicted
+    things: [10, 252]             # optional: what comes in single objects, for augmentation
+    ground: [40]                  # optional: what objects stand on, for augmentation
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +51,8 @@ class LabelMap:
         labels: raw id -> (name, (red, green, blue)), for every id that may occur.
         classes: for training id 1, 2, ...: its raw ids, the canonical one first.
         ignored: raw ids that are never scored and never predicted (training id 0).
+        things: raw ids of what comes in single objects.
+        ground: raw ids of what objects stand on.
 
     Raises:
         LabelMapError: if a raw id is in two classes, in none, has no name, or does not fit 16 bits.
@@ -62,6 +67,8 @@ class LabelMap:
     labels: dict[int, tuple[str, tuple[int, int, int]]]
     classes: tuple[tuple[int, ...], ...]
     ignored: tuple[int, ...] = field(default=())
+    things: tuple[int, ...] = field(default=())
+    ground: tuple[int, ...] = field(default=())
 
     def __post_init__(self) -> None:
         def refuse(what: str, remedy: str) -> None:
@@ -86,6 +93,9 @@ class LabelMap:
                 refuse(f"raw id {raw} belongs to no class", "Add it to a class, or to `ignored`.")
             if len(color) != 3 or not all(0 <= c <= 255 for c in color):
                 refuse(f"raw id {raw} has colour {list(color)}", "Give red, green and blue, 0 to 255.")
+        for raw in (*self.things, *self.ground):
+            if raw not in self.labels:
+                refuse(f"raw id {raw} has no name and colour", "Add it under `labels`, or take it out of things and ground.")
         names = self.class_names
         if len(set(names)) != len(names):
             refuse("two classes share a name", "Rename the canonical (first) raw id of one of them.")
@@ -129,6 +139,8 @@ class LabelMap:
                 },
                 classes=tuple(tuple(int(raw) for raw in group) for group in content["classes"]),
                 ignored=tuple(int(raw) for raw in content.get("ignored") or ()),
+                things=tuple(int(raw) for raw in content.get("things") or ()),
+                ground=tuple(int(raw) for raw in content.get("ground") or ()),
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise LabelMapError(
@@ -144,6 +156,8 @@ class LabelMap:
             "labels": {raw: [name, list(color)] for raw, (name, color) in self.labels.items()},
             "classes": [list(group) for group in self.classes],
             "ignored": list(self.ignored),
+            "things": list(self.things),
+            "ground": list(self.ground),
         }
 
     # ---- what it says ----------------------------------------------------------------------------------------
@@ -163,6 +177,11 @@ class LabelMap:
         """Colours by training id, (K + 1, 3) red, green, blue; row 0 is what is ignored."""
         ignored = self.labels[self.ignored[0]][1] if self.ignored else (0, 0, 0)
         return np.array([ignored, *(self.labels[group[0]][1] for group in self.classes)], np.uint8)
+
+    def train_ids_of(self, raw_ids: Iterable[int]) -> tuple[int, ...]:
+        """The training ids, ascending and without 0, that these raw ids are learned as."""
+        found = {int(self._to_train[raw]) for raw in raw_ids}
+        return tuple(sorted(found - {0, UNKNOWN}))
 
     @cached_property
     def hash(self) -> str:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Purpose", "choose", "derive", "hash_counter", "key", "normal", "permutation", "uniform"]
+__all__ = ["Purpose", "below", "derive", "hash_counter", "key", "normal", "permutation", "uniform", "unit"]
 
 Integers = TypeVar("Integers", NDArray[np.int64], Tensor)
 
@@ -37,6 +37,12 @@ class Purpose(IntEnum):
     POINT_DROPOUT = 6
     INFERENCE = 7
     NETWORK_DROPOUT = 8
+    SHUFFLE = 9
+    SCAN_CHOICE = 10
+    REMISSION_NOISE = 11
+    MIX = 12
+    MIX_PARTNER = 13
+    PASTE = 14
 
 
 def _signed(value: int) -> int:
@@ -56,6 +62,16 @@ def key(*counters: int) -> int:
     for counter in counters:
         state = _mix_int((state + GOLDEN + (int(counter) & BITS_64) * MULTIPLIERS[1]) & BITS_64)
     return _signed(state)
+
+
+def below(count: int, stream: int) -> int:
+    """A random whole number of 0..count-1."""
+    return (stream & BITS_64) % count
+
+
+def unit(stream: int) -> float:
+    """A random number in [0, 1)."""
+    return ((stream & BITS_64) >> 11) / (1 << 53)
 
 
 def _shift(x: Integers, bits: int) -> Integers:
@@ -88,17 +104,5 @@ def normal(hashes: Tensor) -> Tensor:
 
 def permutation(count: int, stream: int) -> NDArray[np.int64]:
     """A random order of 0..count-1."""
-    return np.argsort(_scores(count, stream), kind="stable")
-
-
-def choose(count: int, wanted: int, stream: int) -> NDArray[np.int64]:
-    """`wanted` of 0..count-1 without repetition, ascending; all of them when there are no more."""
-    if count <= wanted:
-        return np.arange(count, dtype=np.int64)
-    chosen = np.argpartition(_scores(count, stream), wanted)[:wanted]
-    chosen.sort()
-    return chosen
-
-
-def _scores(count: int, stream: int) -> NDArray[np.int64]:
-    return derive(np.full(1, stream, np.int64), np.arange(count, dtype=np.int64))
+    # no ties for argsort to break: a stream's hashes of different counters differ
+    return np.argsort(derive(np.full(1, stream, np.int64), np.arange(count, dtype=np.int64)))

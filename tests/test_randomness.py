@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pointseg.randomness import Purpose, choose, derive, hash_counter, key, normal, permutation, uniform
+from pointseg.randomness import Purpose, below, derive, hash_counter, key, normal, permutation, uniform
 
 # The first outputs of SplitMix64 from state 0 and state 1234567, as published with its reference implementation.
 FROM_0 = (0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F)
@@ -71,35 +71,17 @@ def test_purposes_are_distinct() -> None:
     assert len({key(0, int(purpose)) for purpose in Purpose}) == len(Purpose.__members__)
 
 
-def test_choice_is_ascending_without_repetition() -> None:
-    chosen = choose(1000, 300, key(7))
-    assert len(chosen) == 300
-    assert (np.diff(chosen) > 0).all()
-    assert 0 <= chosen[0] <= chosen[-1] < 1000
+def test_below_is_within_and_uniform() -> None:
+    draws = np.array([below(10, key(index)) for index in range(5000)])
+    counts = np.bincount(draws, minlength=10)
+    assert len(counts) == 10
+    assert ((counts - 500) ** 2 / 450).sum() < 30  # chi-square of 9 degrees of freedom
 
 
-@pytest.mark.parametrize("wanted", [10, 11])
-def test_choice_of_all_is_all(wanted: int) -> None:
-    assert choose(10, wanted, key(7)).tolist() == list(range(10))
-
-
-def test_choice_is_repeatable() -> None:
-    assert np.array_equal(choose(1000, 300, key(7, 1)), choose(1000, 300, key(7, 1)))
-
-
-def test_choice_is_uniform() -> None:
-    rounds, share = 2000, 0.1
-    counts = np.zeros(1000)
-    for index in range(rounds):
-        counts[choose(1000, 100, key(0, 0, index, Purpose.POINTS))] += 1
-    chi_square = ((counts - rounds * share) ** 2 / (rounds * share * (1 - share))).sum()
-    assert abs(chi_square - 999) < 4 * np.sqrt(2 * 999)
-
-
-def test_choices_of_neighbouring_keys_are_independent() -> None:
-    # two choices of 100 of 1000 share 10 points on average, with a variance of 10 * 0.9 * 0.9 * 1000 / 999
-    choices = [choose(1000, 100, key(0, 0, index)) for index in range(501)]
-    shared = [len(np.intersect1d(a, b)) for a, b in pairwise(choices)]
+def test_orders_of_neighbouring_keys_are_independent() -> None:
+    # the first 100 of two orders of 1000 share 10 on average, with a variance of 10 * 0.9 * 0.9 * 1000 / 999
+    first = [permutation(1000, key(0, 0, index))[:100] for index in range(501)]
+    shared = [len(np.intersect1d(a, b)) for a, b in pairwise(first)]
     assert abs(np.mean(shared) - 10) < 4 * np.sqrt(8.1 / 500)
 
 

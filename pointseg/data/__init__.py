@@ -7,6 +7,11 @@ from typing import Any
 
 _HOMES = {
     "Augmentation": "augmentation",
+    "InstancePaste": "pasting",
+    "PackedScans": "store",
+    "PackedStore": "store",
+    "PolarMix": "mixing",
+    "Sampling": "sampling",
     "Scan": "scan",
     "SemanticKITTIDataModule": "datamodule",
     "SemanticKITTIScans": "semantickitti",

@@ -30,6 +30,7 @@ class Augmentation:
         scale: largest relative change of size, e.g. 0.05 for 0.95 .. 1.05.
         jitter: standard deviation of the noise on each coordinate, metres.
         dropout: largest share of points dropped from a cloud (Qi et al., PointNet++, 2017); the share is drawn uniformly.
+        remission_noise: standard deviation of the noise on each remission, which stays in [0, 1].
 
     Example:
         >>> points, mask = Augmentation(yaw=180.0)(points_BNM, None, keys_B)
@@ -41,9 +42,11 @@ class Augmentation:
     scale: float = 0.05
     jitter: float = 0.01
     dropout: float = 0.0
+    remission_noise: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {"yaw": 180.0, "flip_x": 1.0, "flip_y": 1.0, "scale": 0.9, "jitter": 10.0, "dropout": 0.95}
+        limits["remission_noise"] = 1.0
         for name, upper in limits.items():
             value = getattr(self, name)
             if not 0 <= value <= upper:
@@ -76,6 +79,11 @@ class Augmentation:
             others[..., column - 3] *= size_B[:, None]
         if self.jitter > 0:
             xyz = xyz + self.jitter * normal(self._per_point(keys_B, Purpose.JITTER, points_BNM.shape[1], 3))
+        if self.remission_noise > 0:
+            noise_BN = normal(self._per_point(keys_B, Purpose.REMISSION_NOISE, points_BNM.shape[1], 1))[..., 0]
+            noisy = others[..., 0] + self.remission_noise * noise_BN
+            # a sensor of another scale keeps what it has above 1
+            others[..., 0] = noisy.clamp(min=0.0).minimum(others[..., 0].clamp(min=1.0))
         if self.dropout > 0:
             draws_BN = uniform(self._per_point(keys_B, Purpose.POINT_DROPOUT, points_BNM.shape[1], 1))[..., 0]
             kept = draws_BN >= self.dropout * draws_B5[:, 4:5]

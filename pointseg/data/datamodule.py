@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Subset
 
 from pointseg.data.augmentation import Augmentation
-from pointseg.data.clouds import Batch, CloudBatches, PointBatch, TrainingClouds, WholeScans, collate
+from pointseg.data.clouds import (
+    Batch,
+    CloudBatches,
+    PointBatch,
+    RecordBatch,
+    TrainingClouds,
+    WholeScans,
+    decode,
+    repeat_factors,
+)
+from pointseg.data.mixing import PolarMix
+from pointseg.data.pasting import InstanceBank, InstancePaste, make_bank
+from pointseg.data.residency import RESIDENCIES, Residency, choose_residency
+from pointseg.data.sampling import Sampling
+from pointseg.data.scan import COLUMNS
 from pointseg.data.semantickitti import OFFICIAL_SPLIT, SemanticKITTIScans
 from pointseg.data.sources import DataSummary, Progress, ResidentScans, ScanSource, inspect
+from pointseg.data.store import PackedScans, PackedStore, is_store
+from pointseg.data.store.reader import StoreTable
 from pointseg.data.synthetic import SyntheticScans
+from pointseg.data.tables import RecordTable, ResidentTable, ScanTable, find_instances
 from pointseg.errors import ConfigError
 from pointseg.features import FeatureSpec
 from pointseg.labels import LabelMap
@@ -34,10 +53,16 @@ class ScanDataModule(pl.LightningDataModule, ABC):
         points: points a training cloud: a number, or (least, most), drawn for each batch.
         clouds_per_scan: training clouds made from each scan in an epoch.
         batch_size: clouds a batch, on each rank.
+        sampling: which points of a scan make a cloud.
+        repeat_rare: repeat-factor sampling of scans: classes that fewer than this share of the scans show are rare, and
+            scans with them are drawn more often (see `repeat_factors`); 0 draws all alike.
+        polarmix: mixes training clouds of two scans; None for none.
+        paste: copies objects of rare classes into training clouds; None for none.
         augmentation: of training clouds; None for none.
         features: what the model sees; the same object must be given to the `SegmentationModule`.
         num_workers: loading processes; the batches do not depend on it.
-        cache_gib: memory for measured training scans, in each loading process; what does not fit is read again.
+        residency: where the training scans lie: "disk", "memory" (encoded once), "device" (on the GPU, with no loading
+            processes), or "auto", the nearest to the model that has room. The samples are the same in all of them.
         seed: of everything that is drawn.
     """
 
@@ -48,18 +73,33 @@ class ScanDataModule(pl.LightningDataModule, ABC):
         points: int | Sequence[int] = 8192,
         clouds_per_scan: int = 1,
         batch_size: int = 8,
+        sampling: Sampling | None = None,
+        repeat_rare: float = 0.0,
+        polarmix: PolarMix | None = None,
+        paste: InstancePaste | None = None,
         augmentation: Augmentation | None = None,
         features: FeatureSpec | None = None,
         num_workers: int = 0,
-        cache_gib: float = 2.0,
+        residency: str = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.label_map = labels if isinstance(labels, LabelMap) else LabelMap.load(labels)
         self.points, self.clouds_per_scan, self.batch_size = points, clouds_per_scan, batch_size
         self.augmentation, self.features = augmentation, features or FeatureSpec()
-        self.num_workers, self.cache_gib, self.seed = num_workers, cache_gib, seed
+        self.sampling, self.repeat_rare = sampling or Sampling(), repeat_rare
+        self.polarmix, self.paste = polarmix or PolarMix(), paste or InstancePaste()
+        self._check_mixing()
+        self.num_workers, self.residency, self.seed = num_workers, residency, seed
         self._sources: dict[str, ScanSource] = {}
+        self._summaries: dict[str, DataSummary] = {}
+        self._table: tuple[Residency, RecordTable] | None = None
+        self._instance_bank: InstanceBank | None = None
+        self._device: torch.device | None = None
+        if not 0 <= repeat_rare <= 1:
+            raise ConfigError(f"{repeat_rare} is not between 0 and 1", where="data.repeat_rare", remedy="0 is off.")
+        if residency not in RESIDENCIES:
+            choose_residency(residency, 0, torch.device("cpu"))  # says what there is
         CloudBatches(1, batch_size=batch_size, points=points, clouds_per_scan=clouds_per_scan)  # refuses bad values
 
     @abstractmethod
@@ -75,8 +115,75 @@ class ScanDataModule(pl.LightningDataModule, ABC):
         return self._sources[split]
 
     def summary(self, split: str, progress: Progress | None = None) -> DataSummary:
-        """Read every scan of a split once: refuses bad files, counts classes (see `inspect`)."""
-        return inspect(self.source(split), self.label_map, progress=progress)
+        """Look at every scan of a split once: refuses bad files, counts classes (see `inspect`). A packed store has
+        counted already."""
+        if split not in self._summaries:
+            source = self.source(split)
+            if isinstance(source, PackedScans):
+                self._summaries[split] = source.summary(self.label_map)
+            else:
+                self._summaries[split] = inspect(source, self.label_map, progress=progress)
+        return self._summaries[split]
+
+    def place(self, device: torch.device) -> None:
+        """Say where the model will train, before a trainer is attached."""
+        self._device = device
+
+    def table(self, progress: Progress | None = None) -> tuple[Residency, RecordTable]:
+        """The training scans as records, where `residency` wants them, and why there."""
+        if self._table is None:
+            source = self.source("train")
+            table: RecordTable
+            if isinstance(source, PackedScans):
+                source.store.require_labels(self.label_map)
+                table = StoreTable(source, self.features)
+                record = table.format.dtype.itemsize * math.prod(table.format.columns)
+            else:
+                table = ScanTable(source, self.label_map, self.features, self.summary("train").lengths)
+                record = 20
+            need = source.expected_points * (record + 2 * len(self.features.surroundings))
+            residency = choose_residency(self.residency, need, self._training_device())
+            if residency.place != "disk":
+                table = ResidentTable(table, residency.device, progress)
+            self._table = residency, table
+        return self._table
+
+    def bank(self, progress: Progress | None = None) -> InstanceBank:
+        """Objects of the rare classes of the training scans, for `paste`."""
+        if self._instance_bank is None:
+            source, columns = self.source("train"), self.features.measured
+            if isinstance(source, PackedScans):
+                instances = source.instances()
+            else:
+                instances = find_instances(source, self.label_map, progress)
+            counts = self.summary("train").class_counts
+            rare = np.flatnonzero(counts[1:] < self.paste.rare * counts[1:].sum()) + 1
+            height = columns.index("height") if "height" in columns else None
+            self._instance_bank = make_bank(self.table()[1], instances, rare.tolist(), height)
+            if not self._instance_bank.objects:
+                raise ConfigError(
+                    "there is no object of a rare class to paste",
+                    where=f"data.paste.rare={self.paste.rare}",
+                    remedy="Labels need instance ids in their upper 16 bits; raise it, or set data.paste.probability=0.",
+                )
+        return self._instance_bank
+
+    def _check_mixing(self) -> None:
+        for key, active, needed, ids in (
+            ("polarmix.paste", self.polarmix.paste > 0, "things", self.label_map.things),
+            ("paste.probability", self.paste.active, "ground", self.label_map.ground),
+        ):
+            if active and not ids:
+                raise ConfigError(
+                    f"label map {self.label_map.name!r} does not say what {needed} are",
+                    where=f"data.{key}",
+                    remedy=f"Add `{needed}:` with raw ids to its YAML, or set data.{key}=0.",
+                )
+
+    def _training_device(self) -> torch.device:
+        if self._device is not None:
+            return self._device
+        return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
 
     # ---- Lightning's hooks -----------------------------------------------------------------------------------
 
@@ -87,21 +194,27 @@ class ScanDataModule(pl.LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world_size = _rank()
+        residency, table = self.table()
+        weights = None
+        if self.repeat_rare > 0:
+            weights = repeat_factors(self.summary("train").scan_counts, self.repeat_rare)
         batches = CloudBatches(
             len(self.source("train")),
             batch_size=self.batch_size,
             points=self.points,
             clouds_per_scan=self.clouds_per_scan,
             seed=self.seed,
+            weights=weights,
             rank=rank,
             world_size=world_size,
         )
-        clouds = TrainingClouds(
-            self.source("train"), self.label_map, self.features, self.seed, int(self.cache_gib * 2**30)
-        )
-        return ResumableLoader(
-            clouds, batch_sampler=batches, collate_fn=collate, position=self._position, **self._worker_settings()
-        )
+        if self.paste.active:
+            self.bank()
+        clouds = TrainingClouds(table, self.sampling, self.seed, partners=self.polarmix.active)
+        settings = self._worker_settings()
+        if residency.device.type != "cpu":
+            settings = {"num_workers": 0}  # the records are where they are needed
+        return ResumableLoader(clouds, batch_sampler=batches, collate_fn=_as_is, position=self._position, **settings)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._whole_scans("val")
@@ -112,12 +225,23 @@ class ScanDataModule(pl.LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Training clouds, now on the device: augment, then features. Whole scans pass: the Predictor makes theirs."""
         trainer = self.trainer
-        if trainer is None or not trainer.training or not isinstance(batch, PointBatch):
+        if trainer is None or not trainer.training or not isinstance(batch, RecordBatch):
             return batch
         return self.to_model_input(batch)
 
-    def to_model_input(self, batch: PointBatch) -> Batch:
+    def to_model_input(self, batch: RecordBatch) -> Batch:
         """Augmented features of a loaded batch, on the device where it lies."""
+        form, label_map = self.table()[1].format, self.label_map
+        clouds = decode(batch, form)
+        if batch.partner is not None:
+            clouds = self.polarmix(clouds, decode(batch.partner, form), label_map.train_ids_of(label_map.things))
+        if self.paste.active:
+            bank = self.bank().to(clouds.points.device)
+            clouds = self.paste(clouds, bank, label_map.train_ids_of(label_map.ground))
+        return self.features_of(clouds)
+
+    def features_of(self, batch: PointBatch) -> Batch:
+        """Augment points where they are, then make features of them."""
         points, mask = batch.points, batch.mask
         if self.augmentation is not None:
             points, mask = self.augmentation(points, mask, batch.keys, self.features.metric_columns)
@@ -160,6 +284,11 @@ class ResumableLoader(DataLoader[Any]):
         batches.start = int(state["batch"])
 
 
+def _as_is(batch: RecordBatch) -> RecordBatch:
+    """`TrainingClouds` makes whole batches; a function of its own, so that loading processes can be sent it."""
+    return batch
+
+
 def _rank() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
@@ -167,12 +296,13 @@ def _rank() -> tuple[int, int]:
 
 
 class SemanticKITTIDataModule(ScanDataModule):
-    """SemanticKITTI, or any data set in its layout.
+    """SemanticKITTI, or any data set in its layout, as raw files or packed.
 
     Args:
-        root: the folder that holds `sequences/`.
+        root: the folder that holds `sequences/`, or a packed store: a folder, or an address such as abfs://....
         split: split -> sequences, where it is not the official one.
-        remission_scale: what remission is divided by (255 for sensors that store 0..255).
+        remission_scale: what remission is divided by (255 for sensors that store 0..255); a store has divided already.
+        columns: names of the `.bin` files' columns (see `SemanticKITTIScans`).
         settings: see `ScanDataModule`.
 
     Example:
@@ -188,14 +318,22 @@ class SemanticKITTIDataModule(ScanDataModule):
         *,
         split: Mapping[str, Sequence[str | int]] | None = None,
         remission_scale: float = 1.0,
+        columns: Sequence[str] = COLUMNS,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.root, self.remission_scale = root, remission_scale
+        self.root, self.remission_scale, self.columns = root, remission_scale, tuple(columns)
+        self._store: PackedStore | None = None
         self.split = {**OFFICIAL_SPLIT, **{name: tuple(s) for name, s in (split or {}).items() if s is not None}}
 
     def open_source(self, split: str, progress: Progress | None = None) -> ScanSource:
-        return SemanticKITTIScans(self.root, self.split[split], remission_scale=self.remission_scale)
+        if is_store(self.root):
+            self._store = self._store or PackedStore(str(self.root))
+            self._store.require_labels(self.label_map)
+            return PackedScans(self._store, self.split[split])
+        return SemanticKITTIScans(
+            self.root, self.split[split], remission_scale=self.remission_scale, columns=self.columns
+        )
 
 
 class SyntheticDataModule(ScanDataModule):

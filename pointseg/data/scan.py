@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pointseg.errors import DataError
 
-__all__ = ["Scan", "read_labels", "read_points"]
+__all__ = ["COLUMNS", "Scan", "read_labels", "read_points"]
 
-POINT_BYTES = 16
+COLUMNS = ("x", "y", "z", "remission")
 LABEL_BYTES = 4
 
 
@@ -30,6 +30,7 @@ class Scan:
         labels: (N,) uint32 raw labels, instance id in the upper 16 bits; None where there are none.
         path: where it came from, for messages and for naming what is made of it.
         labels_path: where the labels came from, if not from `path`.
+        extra: (N, E) float32, further columns of the file; None where there are none.
         pose: (4, 4) float64, sensor to world, in metres; None where unknown.
     """
 
@@ -38,6 +39,7 @@ class Scan:
     path: str
     pose: NDArray[np.float64] | None = None
     labels_path: str | None = None
+    extra: NDArray[np.float32] | None = None
 
     @property
     def labels_source(self) -> str:
@@ -75,14 +77,14 @@ def _read(path: Path, dtype: str, record: int, kind: str) -> NDArray[np.generic]
         raise DataError(f"the {kind} file cannot be read ({error.strerror})", where=path) from error
 
 
-def read_points(path: str | Path) -> NDArray[np.float32]:
-    """Read a `.bin` file: (N, 4) float32 x, y, z in metres and remission.
+def read_points(path: str | Path, columns: int = len(COLUMNS)) -> NDArray[np.float32]:
+    """Read a `.bin` file: (N, 4) float32 x, y, z in metres and remission, or more columns where the file has them.
 
     Raises:
         DataError: if the file is missing, empty, cut off, or holds a value that is not finite.
     """
     path = Path(path)
-    points = _read(path, "<f4", POINT_BYTES, "point").reshape(-1, 4).astype(np.float32, copy=False)
+    points = _read(path, "<f4", 4 * columns, "point").reshape(-1, columns).astype(np.float32, copy=False)
     # a sum is not finite if any value is not, and takes a quarter of the time of isfinite over all values
     with np.errstate(all="ignore"):
         suspicious = not np.isfinite(points.sum(dtype=np.float64))

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointseg.data.scan import LABEL_BYTES, POINT_BYTES, Scan, read_labels, read_points
+from pointseg.data.scan import COLUMNS, LABEL_BYTES, Scan, read_labels, read_points
+from pointseg.data.sources import missing_sequence
 from pointseg.errors import ConfigError, DataError
 
 __all__ = ["OFFICIAL_SPLIT", "SemanticKITTIScans", "find_sequences", "read_poses"]
@@ -55,13 +57,17 @@ class SemanticKITTIScans:
 
     Args:
         root: the data set's folder (see `find_sequences`).
-        sequences: names such as "08"; numbers are taken as well.
-        labelled: whether a label file must stand beside each scan; False reads none.
+        sequences: names such as "08"; numbers are taken as well; None for all there are.
+        labelled: whether a label file must stand beside each scan; False reads none; None asks it of the sequences that
+            have a `labels` folder, as in the whole data set, whose test sequences have none.
         remission_scale: what remission is divided by, for sensors that store 0..255.
+        columns: names of the float32 columns of a `.bin` file, x, y, z, remission first; others become `Scan.extra`.
+        keyframe_distance: leave out scans that are nearer than this many metres to the last one kept, along the poses.
 
     Raises:
-        DataError: if a sequence, a label file or all scans are missing, or a file's size cannot be right. Sizes are
-            checked here, for every file, so that a cut-off file is found before work starts.
+        ConfigError: for a scale or distance that is not positive, or columns without x, y, z, remission.
+        DataError: if a sequence, a label file, the poses for keyframes, or all scans are missing, or a file's size cannot
+            be right. Sizes are checked here, for every file, so that a cut-off file is found before work starts.
 
     Example:
         >>> scan = SemanticKITTIScans("semantickitti", ["08"])[0]
@@ -72,36 +78,121 @@ class SemanticKITTIScans:
     def __init__(
         self,
         root: str | Path | None,
-        sequences: Sequence[str | int],
+        sequences: Sequence[str | int] | None,
         *,
-        labelled: bool = True,
+        labelled: bool | None = True,
         remission_scale: float = 1.0,
+        columns: Sequence[str] = COLUMNS,
+        keyframe_distance: float | None = None,
+        check_sizes: bool = True,
     ) -> None:
         if remission_scale <= 0:
             raise ConfigError(
                 f"a remission scale of {remission_scale}", where="data.remission_scale", remedy="Give 1 or 255."
             )
+        if tuple(columns[:4]) != COLUMNS or len(set(columns)) != len(columns):
+            raise ConfigError(
+                f"{', '.join(columns)} are not the columns of a scan",
+                where="columns",
+                remedy=f"Begin with {', '.join(COLUMNS)}; further names follow.",
+            )
         folder = find_sequences(root)
-        self.labelled, self.remission_scale = labelled, float(remission_scale)
+        self.remission_scale, self.columns = float(remission_scale), tuple(columns)
+        self.keyframe_distance = keyframe_distance
         self._files: list[Path] = []
-        for sequence in sequences:
-            self._files += _frames(folder, f"{sequence:02d}" if isinstance(sequence, int) else str(sequence))
+        self._labelled: dict[str, bool] = {}
+        for sequence in _all_sequences(folder) if sequences is None else sequences:
+            name = f"{sequence:02d}" if isinstance(sequence, int) else str(sequence)
+            files = _frames(folder, name)
+            if keyframe_distance is not None:
+                files = _keyframes(files, keyframe_distance)
+            self._files += files
+            self._labelled[name] = (folder / name / "labels").is_dir() if labelled is None else labelled
         self.names = [f"{path.parent.parent.name}/{path.stem}" for path in self._files]
-        _check_sizes(self._files, labelled)
+        if check_sizes:
+            self._check_sizes()
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Scan:
         path = self._files[index]
-        points = read_points(path)
+        points = read_points(path, len(self.columns))
+        extra = None
+        if points.shape[1] > 4:
+            points, extra = np.ascontiguousarray(points[:, :4]), np.ascontiguousarray(points[:, 4:])
         if self.remission_scale != 1.0:
             points[:, 3] /= self.remission_scale
-        labels = read_labels(label_path(path), len(points)) if self.labelled else None
-        labels_path = str(label_path(path)) if self.labelled else None
-        poses = _poses_of(path.parent.parent)
-        frame = int(path.stem) if path.stem.isdigit() else -1
-        return Scan(points, labels, str(path), poses[frame] if 0 <= frame < len(poses) else None, labels_path)
+        labels = labels_path = None
+        if self._labelled[path.parent.parent.name]:
+            labels, labels_path = read_labels(label_path(path), len(points)), str(label_path(path))
+        return Scan(points, labels, str(path), _pose(path), labels_path, extra)
+
+    @property
+    def files(self) -> list[Path]:
+        """The `.bin` file of each scan."""
+        return list(self._files)
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Names of the columns beyond x, y, z and remission."""
+        return self.columns[4:]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the files are read, as plain values."""
+        return {
+            "layout": "semantickitti",
+            "remission_scale": self.remission_scale,
+            "columns": list(self.columns),
+            "keyframe_distance": self.keyframe_distance,
+        }
+
+    @property
+    def expected_points(self) -> int:
+        """From the files' sizes."""
+        return sum(path.stat().st_size for path in self._files) // (4 * len(self.columns))
+
+    def _check_sizes(self) -> None:
+        record = 4 * len(self.columns)
+        for path in self._files:
+            size = path.stat().st_size if path.is_file() else 0
+            if size == 0 or size % record:
+                read_points(path, len(self.columns))  # says what is wrong
+            if self._labelled[path.parent.parent.name]:
+                labels = label_path(path)
+                if not labels.is_file() or labels.stat().st_size != size // record * LABEL_BYTES:
+                    read_labels(labels, size // record)
+
+
+def _pose(path: Path) -> NDArray[np.float64] | None:
+    poses = _poses_of(path.parent.parent)
+    frame = int(path.stem) if path.stem.isdigit() else -1
+    return poses[frame] if 0 <= frame < len(poses) else None
+
+
+def _keyframes(files: list[Path], distance: float) -> list[Path]:
+    """The first file, and each that lies at least `distance` from the last one kept."""
+    if not distance > 0:
+        raise ConfigError(f"{distance} is not positive", where="keyframes.distance")
+    kept: list[Path] = []
+    last: NDArray[np.float64] | None = None
+    for path in files:
+        pose = _pose(path)
+        if pose is None:
+            raise DataError(
+                "keyframes need the pose of every scan",
+                where=path,
+                remedy="Put poses.txt and calib.txt beside velodyne/, or leave out keyframes.distance.",
+            )
+        if last is None or float(np.linalg.norm(pose[:3, 3] - last)) >= distance:
+            kept.append(path)
+            last = pose[:3, 3]
+    return kept
+
+
+def _all_sequences(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir() if (child / "velodyne").is_dir())
 
 
 def label_path(points: Path) -> Path:
@@ -113,26 +204,11 @@ def _frames(folder: Path, sequence: str) -> list[Path]:
     velodyne = folder / sequence / "velodyne"
     if not velodyne.is_dir():
         present = sorted(p.name for p in folder.iterdir() if (p / "velodyne").is_dir())
-        raise DataError(
-            f"sequence {sequence} is missing",
-            where=velodyne,
-            remedy=f"The folder has {', '.join(present)}; choose with data.split.train=[..] and data.split.val=[..].",
-        )
+        raise missing_sequence(sequence, present, velodyne)
     files = sorted(velodyne.glob("*.bin"))
     if not files:
         raise DataError("the sequence has no .bin files", where=velodyne, remedy="Check that the download is complete.")
     return files
-
-
-def _check_sizes(files: list[Path], labelled: bool) -> None:
-    for path in files:
-        size = path.stat().st_size if path.is_file() else 0
-        if size == 0 or size % POINT_BYTES:
-            read_points(path)  # says what is wrong
-        if labelled:
-            labels = label_path(path)
-            if not labels.is_file() or labels.stat().st_size != size // POINT_BYTES * LABEL_BYTES:
-                read_labels(labels, size // POINT_BYTES)
 
 
 @lru_cache(maxsize=32)

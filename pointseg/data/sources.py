@@ -11,18 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointseg.data.scan import Scan
+from pointseg.errors import DataError
 from pointseg.labels import LabelMap
 
-__all__ = ["DataSummary", "ResidentScans", "ScanSource", "inspect"]
+__all__ = ["DataSummary", "Progress", "ResidentScans", "ScanSource", "in_order", "inspect", "missing_sequence"]
 
 Progress = Callable[[int, int], None]
 
 
 class ScanSource(Protocol):
-    """Scans by number. `names[i]` is "SEQUENCE/FRAME", unique within the source."""
+    """Scans by number. `names[i]` is "SEQUENCE/FRAME", unique within the source; `expected_points` is about how many
+    points there are in all, known without reading them."""
 
     @property
     def names(self) -> Sequence[str]: ...
+
+    @property
+    def expected_points(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -44,6 +49,10 @@ class ResidentScans:
             if progress:
                 progress(index + 1, len(source))
 
+    @property
+    def expected_points(self) -> int:
+        return sum(len(scan.points) for scan in self._scans)
+
     def __len__(self) -> int:
         return len(self._scans)
 
@@ -60,6 +69,7 @@ class DataSummary:
         class_counts: (K + 1,) int64 points by training id, 0 = ignored.
         remission_mean: over all points, in [0, 1].
         out_of_domain: name of the first scan whose remission leaves [0, 1], or None.
+        scan_counts: (scans, K + 1) int64, the same for each scan.
     """
 
     scans: int
@@ -67,6 +77,13 @@ class DataSummary:
     class_counts: NDArray[np.int64]
     remission_mean: float
     out_of_domain: str | None
+    scan_counts: NDArray[np.int64]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Points of each scan."""
+        lengths: list[int] = self.scan_counts.sum(axis=1).tolist()
+        return lengths
 
     def to_dict(self, label_map: LabelMap) -> dict[str, Any]:
         """Plain values: what tracking and bundles keep."""
@@ -99,20 +116,30 @@ def inspect(
         counts = np.bincount(train_ids, minlength=label_map.num_classes + 1).astype(np.int64)
         return counts, float(remission.sum(dtype=np.float64)), bool(remission.min() < 0 or remission.max() > 1)
 
-    counts = np.zeros(label_map.num_classes + 1, np.int64)
+    scan_counts = np.zeros((len(source), label_map.num_classes + 1), np.int64)
     remission_sum, out_of_domain = 0.0, None
-    for index, (scan_counts, scan_remission, outside) in enumerate(_in_order(look, len(source), threads)):
-        counts += scan_counts
+    for index, (counts, scan_remission, outside) in enumerate(in_order(look, len(source), threads)):
+        scan_counts[index] = counts
         remission_sum += scan_remission
         if outside and out_of_domain is None:
             out_of_domain = source.names[index]
         if progress:
             progress(index + 1, len(source))
+    counts = scan_counts.sum(axis=0)
     points = int(counts.sum())
-    return DataSummary(len(source), points, counts, remission_sum / max(points, 1), out_of_domain)
+    return DataSummary(len(source), points, counts, remission_sum / max(points, 1), out_of_domain, scan_counts)
 
 
-def _in_order(look: Callable[[int], Any], count: int, threads: int) -> Iterator[Any]:
+def missing_sequence(sequence: str, present: Sequence[str], where: object) -> DataError:
+    """What is said when a sequence is not there."""
+    return DataError(
+        f"sequence {sequence} is missing",
+        where=where,
+        remedy=f"The folder has {', '.join(present)}; choose with data.split.train=[..] and data.split.val=[..].",
+    )
+
+
+def in_order(look: Callable[[int], Any], count: int, threads: int = 4) -> Iterator[Any]:
     """Results of `look(0..count-1)` in order; a bounded number in flight, so that an error stops the reading."""
     window = threads * 8
     with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:

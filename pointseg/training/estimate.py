@@ -10,12 +10,13 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import psutil
 import torch
 from lightning_fabric.utilities import move_data_to_device
 
-from pointseg.data.clouds import collate
+from pointseg.data.clouds import TrainingClouds
 from pointseg.data.datamodule import ScanDataModule
 from pointseg.errors import ConfigError, OutputError
 from pointseg.module import SegmentationModule
@@ -115,14 +116,14 @@ def measure(
 
 def _time_step(module: SegmentationModule, data: ScanDataModule, compute: Compute) -> float:
     loader = data.train_dataloader()
-    draws = next(iter(loader.batch_sampler or ()))
+    draws, clouds = next(iter(loader.batch_sampler or ())), cast(TrainingClouds, loader.dataset)
     trial = copy.deepcopy(module).to(compute.device).train()
     optimizer = torch.optim.AdamW(trial.model.parameters(), lr=0.0)
     seconds = []
     for _ in range(4):
         _synchronize(compute)
         began = time.perf_counter()
-        loaded = collate([loader.dataset[draw] for draw in draws])
+        loaded = clouds.__getitems__(draws)
         batch = data.to_model_input(move_data_to_device(loaded, compute.device))
         with _autocast(compute):
             trial.backward_parts(batch)

@@ -115,6 +115,7 @@ def fit(
         check_same_model(saved[bundle.CHECKPOINT_KEY], module.trained().describe())
         trained = _epochs_and_steps(saved)
     with _readable_memory_errors(), _quiet():
+        _place(data, settings, progress)
         _say_estimate(module, data, folder, settings, trained)
         stop = StopOnSignal(folder.last, folder.path)
         callbacks = [TrainingProgress(), CountedDropout(data.seed), *_averaging(settings)]
@@ -156,6 +157,16 @@ def _epochs_and_steps(saved: dict[str, Any]) -> tuple[int, int]:
     loop = saved["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
     return epochs["processed"], batches["ready"] if epochs["ready"] > epochs["processed"] else 0
+
+
+def _place(
+    data: ScanDataModule, settings: TrainerSettings, progress: Callable[[str], Callable[[int, int], None]] | None
+) -> None:
+    """Bring the training scans to where the model trains, and say where that is."""
+    data.place(settings.compute.device)
+    residency, _ = data.table(progress("loading train") if progress else None)
+    places = {"disk": "read from disk", "memory": "in memory", "device": f"on {residency.device}"}
+    log.info("Training scans: %s (%s)", places[residency.place], residency.reason)
 
 
 def _say_estimate(

@@ -8,9 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from pointseg.data.clouds import Cloud, CloudBatches, Draw, TrainingClouds, WholeScans, collate
+from pointseg.data.clouds import (
+    CloudBatches,
+    Draw,
+    PointBatch,
+    TrainingClouds,
+    WholeScans,
+    decode,
+    repeat_factors,
+)
+from pointseg.data.records import Narrow
+from pointseg.data.sampling import Sampling, Window
 from pointseg.data.semantickitti import SemanticKITTIScans
+from pointseg.data.sources import inspect
+from pointseg.data.tables import Records, ScanTable
 from pointseg.errors import ConfigError, LabelMapError
 from pointseg.features import FeatureSpec
 from pointseg.labels import LabelMap
@@ -28,76 +41,107 @@ def indices(epoch: list[list[Draw]]) -> list[int]:
     return [draw.index for batch in epoch for draw in batch]
 
 
+SEQUENCES = ["00", "08"]
+
+
+def table_of(tree: KittiTree, label_map: LabelMap, sequences: list[str] = SEQUENCES) -> ScanTable:
+    source = SemanticKITTIScans(tree.root, sequences)
+    return ScanTable(source, label_map, FeatureSpec(), inspect(source, label_map).lengths)
+
+
 @pytest.fixture
 def clouds(shared_tree: KittiTree, kitti_map: LabelMap) -> TrainingClouds:
-    return TrainingClouds(SemanticKITTIScans(shared_tree.root, ["00", "08"]), kitti_map, FeatureSpec(), seed=1)
+    return TrainingClouds(table_of(shared_tree, kitti_map), Sampling(), seed=1)
+
+
+def one(clouds: TrainingClouds, draw: Draw) -> PointBatch:
+    return decode(clouds.__getitems__([draw]), clouds.table.format)
 
 
 # ---- a cloud --------------------------------------------------------------------------------------------------
 
 
+def nearest_rows(points: NDArray[np.float32], scan: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Which point of the scan each point is, found by brute force: coordinates are kept in millimetres."""
+    return np.array([np.abs(scan[:, :3] - point[:3]).max(axis=1).argmin() for point in points])
+
+
 def test_cloud_is_measured_in_its_whole_scan(clouds: TrainingClouds, shared_tree: KittiTree) -> None:
-    cloud = clouds[Draw(epoch=0, index=4, points=500)]
-    scan = torch.from_numpy(shared_tree.points["08/000003"])
-    measured = clouds.features.measure(scan)
-    rows = [int(torch.nonzero((scan == point[:4]).all(dim=1))[0]) for point in cloud.points]
-    assert torch.equal(cloud.points, measured[rows])
+    points = one(clouds, Draw(0, 4, 4, 500)).points[0]
+    scan = shared_tree.points["08/000003"]
+    measured = FeatureSpec().measure(torch.from_numpy(scan))[nearest_rows(points.numpy(), scan)]
+    assert float((points[:, :3] - measured[:, :3]).abs().max()) <= 0.000502
+    assert torch.equal(points[:, 3], measured[:, 3])
+    assert torch.allclose(points[:, 4:], measured[:, 4:], rtol=2**-11, atol=1e-7)
 
 
 def test_cloud_has_the_labels_of_its_points(clouds: TrainingClouds, shared_tree: KittiTree) -> None:
-    cloud = clouds[Draw(epoch=0, index=4, points=500)]
-    scan, raw = shared_tree.points["08/000003"], shared_tree.labels["08/000003"]
+    batch = one(clouds, Draw(0, 4, 4, 500))
+    rows = nearest_rows(batch.points[0].numpy(), shared_tree.points["08/000003"])
     training_id = {0: 0, 10: 1, 252: 1, 40: 9, 48: 11, 50: 13, 70: 15}
-    expected = {tuple(point): training_id[int(label & 0xFFFF)] for point, label in zip(scan, raw, strict=True)}
-    assert [expected[tuple(point[:4])] for point in cloud.points.numpy()] == cloud.labels.tolist()
+    expected = [training_id[int(label & 0xFFFF)] for label in shared_tree.labels["08/000003"][rows]]
+    assert expected == batch.labels[0].tolist()
 
 
 def test_cloud_repeats_no_point(clouds: TrainingClouds) -> None:
-    points = clouds[Draw(epoch=0, index=0, points=1500)].points
+    points = one(clouds, Draw(0, 0, 0, 1500)).points[0]
     assert len(np.unique(points.numpy(), axis=0)) == 1500
 
 
 def test_short_scan_gives_all_its_points(clouds: TrainingClouds) -> None:
-    assert len(clouds[Draw(epoch=0, index=0, points=5000)].points) == 2000
+    assert one(clouds, Draw(0, 0, 0, 5000)).points.shape[1] == 2000
 
 
-@pytest.mark.parametrize("other", [Draw(1, 0, 500), Draw(0, 6, 500)])
+@pytest.mark.parametrize("other", [Draw(1, 0, 0, 500), Draw(0, 6, 0, 500)])
 def test_cloud_of_another_epoch_or_visit_has_other_points(clouds: TrainingClouds, other: Draw) -> None:
-    assert not torch.equal(clouds[Draw(0, 0, 500)].points, clouds[other].points)
+    assert not torch.equal(one(clouds, Draw(0, 0, 0, 500)).points, one(clouds, other).points)
 
 
 def test_cloud_of_another_seed_has_other_points(clouds: TrainingClouds) -> None:
-    other = TrainingClouds(clouds.source, clouds.label_map, clouds.features, seed=2)
-    assert not torch.equal(clouds[Draw(0, 0, 500)].points, other[Draw(0, 0, 500)].points)
+    other = TrainingClouds(clouds.table, Sampling(), seed=2)
+    assert not torch.equal(one(clouds, Draw(0, 0, 0, 500)).points, one(other, Draw(0, 0, 0, 500)).points)
 
 
-@pytest.mark.parametrize("cache_bytes", [2**30, 250_000])  # all scans fit; some do
-def test_cache_changes_nothing(clouds: TrainingClouds, cache_bytes: int) -> None:
-    cached = TrainingClouds(clouds.source, clouds.label_map, clouds.features, 1, cache_bytes)
-    for draw in [Draw(epoch, index, 300) for epoch in range(2) for index in range(6)]:
-        one, other = clouds[draw], cached[draw]
-        assert torch.equal(one.points, other.points)
-        assert torch.equal(one.labels, other.labels)
+def test_every_point_is_drawn_equally_often(clouds: TrainingClouds) -> None:
+    rounds, share = 400, 500 / 2000
+    seen: Counter[tuple[float, ...]] = Counter()
+    for index in range(rounds):
+        seen.update(map(tuple, one(clouds, Draw(0, 6 * index, 0, 500)).points[0, :, :3].tolist()))
+    counts = np.array(list(seen.values()))
+    assert len(counts) == 2000
+    assert abs(counts.mean() - rounds * share) < 1e-9
+    assert counts.min() > 0.6 * rounds * share
+    assert counts.max() < 1.4 * rounds * share
 
 
-def test_cache_reads_each_scan_once(clouds: TrainingClouds, monkeypatch: pytest.MonkeyPatch) -> None:
-    cached = TrainingClouds(clouds.source, clouds.label_map, clouds.features, 1, 2**30)
-    reads: Counter[int] = Counter()
-    plain = SemanticKITTIScans.__getitem__
-    monkeypatch.setattr(SemanticKITTIScans, "__getitem__", lambda s, i: (reads.update([i]), plain(s, i))[1])
-    for epoch in range(3):
-        for index in range(6):
-            cached[Draw(epoch, index, 10)]
-    assert reads == Counter(dict.fromkeys(range(6), 1))
-
-
-def test_unknown_label_names_its_file(clouds: TrainingClouds, tree: KittiTree) -> None:
+def test_unknown_label_names_its_file(kitti_map: LabelMap, tree: KittiTree) -> None:
+    table = table_of(tree, kitti_map, ["00"])
     labels = tree.labels["00/000003"].copy()
     labels[5] = 77
     labels.tofile(tree.label("00/000003"))
-    source = SemanticKITTIScans(tree.root, ["00"])
     with pytest.raises(LabelMapError, match=r"77.*00/labels/000003\.label"):
-        _ = TrainingClouds(source, clouds.label_map, clouds.features, 0)[Draw(0, 1, 10)]
+        TrainingClouds(table, Sampling(), 0).__getitems__([Draw(0, 1, 1, 10)])
+
+
+def test_partners_are_other_clouds_of_any_scan(clouds: TrainingClouds) -> None:
+    mixing = TrainingClouds(clouds.table, Sampling(), 1, partners=True)
+    draws = [Draw(0, index, index % 6, 300) for index in range(12)]
+    batch = mixing.__getitems__(draws)
+    assert batch.partner is not None
+    assert torch.equal(batch.records, clouds.__getitems__(draws).records)  # the clouds themselves stay
+    assert batch.partner.records.shape == batch.records.shape
+    assert not torch.equal(batch.partner.records, batch.records)
+
+
+def test_partners_do_not_depend_on_the_batch(clouds: TrainingClouds) -> None:
+    mixing = TrainingClouds(clouds.table, Sampling(), 1, partners=True)
+    draws = [Draw(0, index, index % 6, 300) for index in range(4)]
+    together = mixing.__getitems__(draws).partner
+    assert together is not None
+    for row, draw in enumerate(draws):
+        alone = mixing.__getitems__([draw]).partner
+        assert alone is not None
+        assert torch.equal(alone.records[0], together.records[row])
 
 
 def test_whole_scan_keeps_order_and_every_point(shared_tree: KittiTree, kitti_map: LabelMap) -> None:
@@ -109,23 +153,37 @@ def test_whole_scan_keeps_order_and_every_point(shared_tree: KittiTree, kitti_ma
 # ---- padding --------------------------------------------------------------------------------------------------
 
 
-def cloud_of(count: int) -> Cloud:
-    return Cloud(torch.full((count, 4), float(count)), torch.full((count,), count), count)
+class Scans:
+    """A table of scans whose points are all alike: scan i has i points with label i."""
+
+    format = Narrow()
+    lengths = range(10)
+
+    def read(self, scan: int, window: Window | None = None) -> Records:
+        points = np.full((scan, 4), scan, np.float32) * np.float32([1, 1, 1, 0])
+        records = Narrow().encode(points, np.full(scan, scan, np.uint8)) if scan else np.empty(0, np.int64)
+        return Records(torch.from_numpy(records), torch.full((scan, 2), float(scan), dtype=torch.float16))
+
+
+def batch_of(*scans: int) -> PointBatch:
+    draws = [Draw(0, scan, scan, 99) for scan in scans]
+    return decode(TrainingClouds(Scans(), Sampling(), 0).__getitems__(draws), Narrow())
 
 
 def test_clouds_of_one_size_need_no_mask() -> None:
-    assert collate([cloud_of(3), cloud_of(3)]).mask is None
+    assert batch_of(3, 3).mask is None
 
 
 def test_shorter_clouds_are_padded_and_masked() -> None:
-    batch = collate([cloud_of(3), cloud_of(5), cloud_of(1)])
-    assert batch.mask is not None
-    assert batch.mask.tolist() == [[True] * 3 + [False] * 2, [True] * 5, [True] + [False] * 4]
+    mask = batch_of(3, 5, 1).mask
+    assert mask is not None
+    assert mask.tolist() == [[True] * 3 + [False] * 2, [True] * 5, [True] + [False] * 4]
 
 
 def test_padding_is_zero_and_ignored() -> None:
-    batch = collate([cloud_of(3), cloud_of(5)])
-    assert batch.points[0, :, 0].tolist() == [3, 3, 3, 0, 0]
+    batch = batch_of(3, 5)
+    for column in (0, 4):  # a coordinate, what was measured around the point
+        assert batch.points[0, :, column].tolist() == [3, 3, 3, 0, 0]
     assert batch.labels.tolist() == [[3, 3, 3, 0, 0], [5, 5, 5, 5, 5]]
 
 
@@ -253,3 +311,35 @@ def test_bad_value_names_its_key(
 ) -> None:
     with pytest.raises(ConfigError, match=rf"data\.{key}"):
         CloudBatches(5, batch_size=batch_size, points=points, clouds_per_scan=clouds_per_scan)
+
+
+# ---- rare classes ------------------------------------------------------------------------------------------------
+
+
+def test_repeat_factors_are_those_of_the_paper() -> None:
+    counts = np.zeros((100, 4), np.int64)
+    counts[:, 1] = 5  # everywhere
+    counts[:25, 2] = 1  # a quarter of the scans
+    counts[:1, 3] = 9  # one scan
+    factors = repeat_factors(counts, threshold=0.25)
+    expected = [max(1.0, *(np.sqrt(0.25 / share) for share in shares)) for shares in [[1, 0.25, 0.01]]]
+    assert factors[0] == pytest.approx(expected[0])
+    assert factors[1:].tolist() == [1.0] * 99
+
+
+def test_weighted_scans_are_drawn_in_proportion() -> None:
+    weights = np.array([1.0, 1.0, 5.0, 1.0])
+    batches = CloudBatches(4, batch_size=10, points=8, clouds_per_scan=1000, weights=weights)
+    scans = Counter(draw.scan for batch in epoch_of(batches) for draw in batch)
+    assert sum(scans.values()) == 4000
+    assert scans[2] / 4000 == pytest.approx(5 / 8, abs=0.03)
+
+
+def test_weighted_scans_do_not_depend_on_ranks() -> None:
+    weights = np.array([1.0, 2.0, 5.0])
+    alone = epoch_of(CloudBatches(3, batch_size=4, points=8, clouds_per_scan=8, weights=weights))
+    shares = [
+        epoch_of(CloudBatches(3, batch_size=2, points=8, clouds_per_scan=8, weights=weights, rank=r, world_size=2))
+        for r in (0, 1)
+    ]
+    assert [a + b for a, b in zip(*shares, strict=True)] == alone

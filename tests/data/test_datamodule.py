@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pointseg.data.augmentation import Augmentation
-from pointseg.data.clouds import Batch, PointBatch
+from pointseg.data.clouds import Batch, PointBatch, RecordBatch, decode
 from pointseg.data.datamodule import ScanDataModule, SemanticKITTIDataModule, SyntheticDataModule
+from pointseg.data.sampling import Sampling
 from pointseg.errors import ConfigError
 from pointseg.features import FeatureSpec
 from pointseg.labels import LabelMap
@@ -31,15 +32,19 @@ def kitti(tree: KittiTree, **settings: Any) -> SemanticKITTIDataModule:
     return SemanticKITTIDataModule(tree.root, split=split, **given)
 
 
-def loaded(data: ScanDataModule, epoch: int = 0) -> list[PointBatch]:
+def loaded(data: ScanDataModule, epoch: int = 0) -> list[RecordBatch]:
     loader = data.train_dataloader()
     loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
     return list(loader)
 
 
-def equal(one: list[PointBatch], other: list[PointBatch]) -> bool:
+def equal(one: list[RecordBatch], other: list[RecordBatch]) -> bool:
     tensors = [(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)]
     return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in tensors)
+
+
+def points_of(data: ScanDataModule, batch: RecordBatch) -> PointBatch:
+    return decode(batch, data.table()[1].format)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -49,8 +54,10 @@ def test_batches_do_not_depend_on_workers(shared_tree: KittiTree, workers: int) 
     assert equal(loaded(alone, epoch=1), loaded(shared, epoch=1))
 
 
-def test_batches_do_not_depend_on_the_cache(shared_tree: KittiTree) -> None:
-    assert equal(loaded(kitti(shared_tree, cache_gib=0)), loaded(kitti(shared_tree, cache_gib=1)))
+@pytest.mark.parametrize("residency", ["memory", "device", "auto"])
+def test_batches_do_not_depend_on_the_residency(shared_tree: KittiTree, residency: str) -> None:
+    disk = kitti(shared_tree, residency="disk", sampling=Sampling("nearest"))
+    assert equal(loaded(disk), loaded(kitti(shared_tree, residency=residency, sampling=Sampling("nearest"))))
 
 
 def test_epochs_differ(shared_tree: KittiTree) -> None:
@@ -66,11 +73,13 @@ def test_validation_scores_every_scan_once(shared_tree: KittiTree) -> None:
 def test_model_input_is_what_prediction_computes(shared_tree: KittiTree) -> None:
     data = kitti(shared_tree, points=5000)  # more than a scan has: each cloud is its scan
     batch = loaded(data)[0]
-    model_input = data.to_model_input(batch)
-    mask = batch.mask if batch.mask is not None else torch.ones_like(batch.labels, dtype=torch.bool)
-    for row in range(len(batch.points)):
-        scan = batch.points[row, mask[row], :4]
-        assert torch.equal(model_input.features[row, mask[row]], FEATURES(FEATURES.measure(scan)))
+    model_input, points = data.to_model_input(batch), points_of(data, batch)
+    mask = points.mask if points.mask is not None else torch.ones_like(points.labels, dtype=torch.bool)
+    for row in range(len(points.points)):
+        scan = points.points[row, mask[row], :4]  # to the millimetre: cells and pillars may differ at their edges
+        expected = FEATURES(FEATURES.measure(scan))
+        close = torch.isclose(model_input.features[row, mask[row]], expected, rtol=2e-3, atol=2e-3)
+        assert float(close.float().mean()) > 0.99
 
 
 def test_dropped_points_are_ignored(shared_tree: KittiTree) -> None:
@@ -87,7 +96,7 @@ def test_augmented_height_grows_with_the_cloud(shared_tree: KittiTree) -> None:
     augmentation = Augmentation(yaw=0, flip_y=0, scale=0.5, jitter=0)
     data = kitti(shared_tree, points=900, augmentation=augmentation, features=plain)
     batch = loaded(data)[0]
-    before, after = plain(batch.points), data.to_model_input(batch).features
+    before, after = plain(points_of(data, batch).points), data.to_model_input(batch).features
     size_B1 = (after[..., 0] / before[..., 0]).median(dim=1, keepdim=True).values
     assert torch.allclose(after[..., 1], before[..., 1] * size_B1, rtol=1e-4, atol=1e-5)
 

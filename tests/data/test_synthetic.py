@@ -16,8 +16,8 @@ from pointseg.data.synthetic.ground import CELL, HALF_WIDTH, LENGTH, CenterLine,
 from pointseg.data.synthetic.layout import KINDS
 from pointseg.data.synthetic.objects import Builder, raw_id
 from pointseg.data.synthetic.raycast import cast_primitives
+from pointseg.data.synthetic.scans import sequence_lengths
 from pointseg.data.synthetic.world import street_kind
-from pointseg.data.synthetic.writer import sequence_lengths
 from pointseg.errors import ConfigError, OutputError
 from pointseg.labels import LabelMap
 

@@ -5,9 +5,9 @@
 (4, '000/000000')
 """
 
-from pointseg.data.synthetic.scans import SyntheticScans
+from pointseg.data.synthetic.scans import SyntheticScans, SyntheticSequences
 from pointseg.data.synthetic.sensor import Sensor
 from pointseg.data.synthetic.world import SyntheticWorld
 from pointseg.data.synthetic.writer import write_sequences
 
-__all__ = ["Sensor", "SyntheticScans", "SyntheticWorld", "write_sequences"]
+__all__ = ["Sensor", "SyntheticScans", "SyntheticSequences", "SyntheticWorld", "write_sequences"]

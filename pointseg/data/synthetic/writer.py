@@ -16,15 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointseg.data.synthetic.scans import check_count
+from pointseg.data.synthetic.scans import FRAME_STEP, check_count, sequence_lengths
 from pointseg.data.synthetic.world import FRAME_SECONDS, SyntheticWorld
 from pointseg.errors import OutputError
 from pointseg.files import whole_file
 
-__all__ = ["SEQUENCES", "TR", "sequence_lengths", "write_sequences"]
+__all__ = ["TR", "write_sequences"]
 
-# In the order in which they are filled: both sides of the official split (validation is 08) have scans from two on.
-SEQUENCES = (0, 8, 1, 2, 3, 4, 5, 6, 7, 9, 10)
 SCANS_PER_TASK = 9
 WORTH_PROCESSES = 60  # scans; below this, starting processes takes longer than it saves
 
@@ -48,18 +46,6 @@ class _Task:
     last: int
 
 
-def sequence_lengths(scans: int) -> dict[int, int]:
-    """How many scans each sequence gets: as equal as can be, in the order of SEQUENCES.
-
-    Example:
-        >>> sequence_lengths(3)
-        {0: 1, 8: 1, 1: 1}
-    """
-    each, more = divmod(scans, len(SEQUENCES))
-    lengths = {sequence: each + (i < more) for i, sequence in enumerate(SEQUENCES)}
-    return {sequence: length for sequence, length in lengths.items() if length}
-
-
 def write_sequences(
     output: Path,
     scans: int,
@@ -68,7 +54,7 @@ def write_sequences(
     azimuth_steps: int = 2000,
     progress: Callable[[int, int], None] | None = None,
     *,
-    frame_step: int = 5,
+    frame_step: int = FRAME_STEP,
     label_range: float | None = 50.0,
     processes: int | None = None,
 ) -> list[Path]:
