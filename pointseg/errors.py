@@ -11,6 +11,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DeviceError",
+    "InvalidData",
     "LabelMapError",
     "OutOfMemory",
     "OutputError",
@@ -44,6 +45,12 @@ class ConfigError(PointsegError):
 
 class DataError(PointsegError):
     """A scan, label, pose or calibration file, or a folder of them, that cannot be used."""
+
+
+class InvalidData(DataError):
+    """Checked files that cannot be used; a verb ends with exit code 2."""
+
+    exit_code = 2
 
 
 class LabelMapError(PointsegError):

@@ -1,9 +1,14 @@
-"""Write a synthetic data set in SemanticKITTI's layout.
+"""Check scans and make them ready for training: a packed store, tables, or a synthetic data set.
 
-  python -m pointseg.prepare output=DIR synthetic.scans=200
-  python -m pointseg.prepare output=DIR synthetic.scans=50 synthetic.seed=7 synthetic.beams=32 synthetic.azimuth_steps=1000
+  python -m pointseg.prepare input=DIR output=STORE                   check every file, pack to 8-byte records
+  python -m pointseg.prepare input=DIR validate=true                  only check; exit code 2 if anything is wrong
+  python -m pointseg.prepare input=DIR output=STORE on_error=skip     pack the good scans, list the rest
+  python -m pointseg.prepare input=DIR output=STORE keyframes.distance=2.0
+  python -m pointseg.prepare input=DIR output=TABLES format=parquet   Parquet files with an MLTable
+  python -m pointseg.prepare output=DIR synthetic.scans=200           synthetic streets in SemanticKITTI's layout
+  python -m pointseg.prepare output=STORE synthetic.scans=10000 synthetic.beams=16 format=packed
 
-Then: python -m pointseg.train +experiment=kitti data.root=DIR
+Then: python -m pointseg.train +experiment=kitti data.root=DIR (or STORE)
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ def main() -> None:
 
 
 def prepare(job: Job) -> None:
-    """Write the scans that the configuration asks for."""
+    """Check, and write what the configuration asks for."""
     from pointseg.cli.preparing import prepare_job
 
     prepare_job(job)

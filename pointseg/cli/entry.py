@@ -61,7 +61,8 @@ Task = Callable[[Job], None]
 
 
 def run(verb: str, task: Task, help_text: str, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a verb and end the process: 0 for success, 1 for an error that the user can mend, 130 after Ctrl-C.
+    """Run a verb and end the process: 0 for success, 1 for an error that the user can mend, 2 where `prepare` found bad
+    files, 130 after Ctrl-C.
 
     Args:
         verb: its name, and that of its configuration.
@@ -95,7 +96,7 @@ def run(verb: str, task: Task, help_text: str, arguments: Sequence[str] | None =
 
 
 def _fail(error: PointsegError) -> NoReturn:
-    code = getattr(error, "exit_code", 1)  # 130: stopped, which is no error
+    code = getattr(error, "exit_code", 1)  # 2: bad files were found; 130: stopped, which is no error
     print(redact_text(str(error) if code == 130 else f"error: {error}"), file=sys.stderr, flush=True)
     raise SystemExit(code)
 

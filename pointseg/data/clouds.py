@@ -155,8 +155,11 @@ def _stacked(clouds: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
 
 def decode(batch: RecordBatch, form: RecordFormat) -> PointBatch:
     """Records -> points, on the device where they lie; padded points are zeros."""
-    xyz, remission, labels = form.decode(batch.records)
-    points = torch.cat([xyz, remission[..., None], batch.surroundings.to(torch.float32)], dim=-1)
+    clouds, count, columns = batch.surroundings.shape
+    planes = torch.empty((4 + columns, clouds, count), dtype=torch.float32, device=batch.records.device)
+    _, labels = form.decode(batch.records, planes[:4])
+    planes[4:] = batch.surroundings.movedim(-1, 0)
+    points = planes.movedim(0, -1)
     if batch.mask is not None:
         points, labels = points.masked_fill(~batch.mask[..., None], 0.0), labels.masked_fill(~batch.mask, 0)
     return PointBatch(points, labels, batch.mask, batch.keys, batch.shares)

@@ -119,8 +119,7 @@ def make_bank(
 
 
 def _measured(records: Tensor, surroundings: Tensor, form: RecordFormat) -> Tensor:
-    decoded = form.decode(records.cpu())
-    return torch.cat([decoded.xyz, decoded.remission[:, None], surroundings.cpu().float()], dim=1)
+    return torch.cat([form.decode(records.cpu()).points, surroundings.cpu().float()], dim=1)
 
 
 def describe(points: NDArray[np.float32], label: int, first: int, height_column: int | None) -> Object:

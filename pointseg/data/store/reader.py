@@ -225,7 +225,7 @@ class PackedStore:
         """One scan: in the order of its file where the store keeps it, else shuffled; with the raw labels where kept,
         else the canonical raw id of each point's class."""
         decoded = self.format.decode(torch.from_numpy(self.read("records", number).copy()))
-        points = torch.cat([decoded.xyz, decoded.remission[:, None]], dim=1).numpy()
+        points = np.ascontiguousarray(decoded.points.numpy())
         labels = None
         if self.index.labelled[number]:
             kept = self.keeps("raw")
@@ -356,8 +356,7 @@ class StoreTable:
         number = int(self.scans.numbers[scan])
         if not self.measured:
             records = torch.from_numpy(self.scans.store.read("records", number).copy())
-            decoded = self.format.decode(records)
-            points = torch.cat([decoded.xyz, decoded.remission[:, None]], dim=1)
+            points = self.format.decode(records).points
             return part_of(Records(records, surroundings_of(self.features, points)), window)
         records = torch.from_numpy(self.scans.store.read("records", number, window).copy())
         if not self._columns:
