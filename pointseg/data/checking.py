@@ -157,7 +157,11 @@ class ScanCheck:
         fault = look_at_coordinates(by_column[:3], self.max_range, self.max_height)
         if fault is not None and fault.many and (other := self._other_type(path, columns)):
             return [self._wrong_type(path, other)]
-        faults = [fault] if fault is not None and fault.many else [fault, look_at_remission(by_column)]
+        faults = [fault]
+        if (
+            fault is None or fault.level != "error"
+        ):  # one error a file: a damaged record is often wrong in all its values
+            faults.append(look_at_remission(by_column))
         return [Finding(f.level, f.kind, path, f.what, f.remedy) for f in faults if f is not None]
 
     def look_at_labels(self, labels: NDArray[np.uint32], path: str) -> tuple[list[Finding], NDArray[np.int64] | None]:

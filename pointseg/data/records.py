@@ -87,7 +87,7 @@ class RecordFormat(Protocol):
         """
 
     def millimetres(self, records: Tensor) -> Tensor:
-        """Records (..., *columns) -> (..., 3) int64."""
+        """Records (..., *columns) -> x, y and z in planes: (3, ...) int64."""
 
     def labels(self, records: Tensor) -> Tensor:
         """Records (..., *columns) -> (...) int64 training ids."""
@@ -162,7 +162,11 @@ class Narrow:
         return Decoded(planes.movedim(0, -1), self.labels(records))
 
     def millimetres(self, records: Tensor) -> Tensor:
-        return torch.stack([_signed_field(records, at, bits) for _, at, bits in COORDINATES], dim=-1)
+        planes = torch.empty((3, *records.shape), dtype=torch.int64, device=records.device)
+        words, columns = _fast(records, planes)
+        for axis, (_, at, bits) in enumerate(COORDINATES):
+            columns[axis] = _signed_field(words, at, bits)
+        return planes
 
     def labels(self, records: Tensor) -> Tensor:
         return records & ((1 << CLASS_BITS) - 1)
@@ -228,7 +232,7 @@ class Wide:
         return records[..., 5:].contiguous().view(torch.float32)
 
     def millimetres(self, records: Tensor) -> Tensor:
-        return records[..., :3].long()
+        return records[..., :3].movedim(-1, 0).long().contiguous()
 
     def labels(self, records: Tensor) -> Tensor:
         return records[..., 4].long()

@@ -250,7 +250,7 @@ def _mltable(form: _Parquet | _Csv, schema: Any) -> str:
 
 def _extra_names(source: ScanSource) -> tuple[str, ...] | None:
     """Names of the columns beyond x, y, z and remission; None where the source does not say."""
-    names = source.store.format.extra if isinstance(source, PackedScans) else getattr(source, "extra", None)
+    names = getattr(source, "extra", None)
     taken = [name for name in names or () if name in OWN]
     if taken:
         raise ConfigError(

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pointseg.labels import LabelMap
-
 TRANSFORM = "0 -1 0 0.1 0 0 -1 -0.2 1 0 0 0.3"
 IDS = np.array([0, 10, 40, 48, 50, 70, 72, 252], np.uint32)
 # points of each frame; frames 1 and 2 of sequence 00 are equally long
@@ -324,7 +322,10 @@ DAMAGES = [
     Damage("poses: no text", create(lambda tree: tree.sequence("00") / "poses.txt", b"\xff\xfe\x00" * 99)),
     Damage("poses: missing", remove(lambda tree: tree.sequence("00") / "poses.txt"), "no"),
     Damage("calib: no line Tr", text("calib.txt", lambda lines: lines[:1])),
-    Damage("calib: Tr is no rotation and shift", text("calib.txt", line(1, TRANSFORM.replace("-1", "-2").join(["Tr: ", ""])))),
+    Damage(
+        "calib: Tr is no rotation and shift",
+        text("calib.txt", line(1, TRANSFORM.replace("-1", "-2").join(["Tr: ", ""]))),
+    ),
     Damage("calib: Tr of 11 numbers", text("calib.txt", line(1, "Tr: " + TRANSFORM[:-4]))),
     Damage("calib: missing", remove(lambda tree: tree.sequence("00") / "calib.txt"), "warning"),
     Damage("times: not ascending", text("times.txt", lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]])),

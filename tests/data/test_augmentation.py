@@ -13,7 +13,15 @@ from pointseg.data.augmentation import Augmentation
 from pointseg.errors import ConfigError
 from pointseg.randomness import Purpose, key
 
-OFF: dict[str, float] = {"yaw": 0, "flip_x": 0, "flip_y": 0, "scale": 0, "jitter": 0, "dropout": 0}
+OFF: dict[str, float] = {
+    "yaw": 0,
+    "flip_x": 0,
+    "flip_y": 0,
+    "scale": 0,
+    "jitter": 0,
+    "dropout": 0,
+    "remission_noise": 0,
+}
 CLOUDS, POINTS = 6, 50
 
 
@@ -142,6 +150,22 @@ def test_jitter_has_its_spread(keys: Tensor) -> None:
 def test_jitter_leaves_remission(points: Tensor, keys: Tensor) -> None:
     changed, _ = only(jitter=0.05)(points, None, keys)
     assert torch.equal(changed[..., 3:], points[..., 3:])
+
+
+def test_remission_noise_has_its_spread_and_leaves_the_rest(keys: Tensor) -> None:
+    points = torch.full((CLOUDS, 4000, 5), 0.5)
+    changed, _ = only(remission_noise=0.05)(points, None, keys)
+    noise = (changed[..., 3] - 0.5).flatten()
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.03)
+    assert abs(float(noise.mean())) < 4 * 0.05 / np.sqrt(len(noise))
+    assert torch.equal(changed[..., [0, 1, 2, 4]], points[..., [0, 1, 2, 4]])
+
+
+@pytest.mark.parametrize(("remission", "limits"), [(0.01, (0.0, 1.0)), (0.99, (0.0, 1.0)), (3.0, (0.0, 3.0))])
+def test_noisy_remission_stays_in_its_domain(keys: Tensor, remission: float, limits: tuple[float, float]) -> None:
+    points = torch.full((CLOUDS, 500, 4), remission)
+    changed, _ = only(remission_noise=0.3)(points, None, keys)
+    assert limits[0] <= float(changed[..., 3].min()) <= float(changed[..., 3].max()) <= limits[1]
 
 
 def test_dropout_changes_no_point(points: Tensor, keys: Tensor) -> None:

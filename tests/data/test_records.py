@@ -36,7 +36,7 @@ def test_millimetres_are_those_of_exact_arithmetic(form: RecordFormat) -> None:
     points = random_points(300)
     records = torch.from_numpy(form.encode(points, np.zeros(300, np.uint8)))
     expected = [[round(float(value) * 1000) for value in point[:3]] for point in points]
-    assert form.millimetres(records).tolist() == expected
+    assert form.millimetres(records).T.tolist() == expected
 
 
 def test_narrow_record_is_the_documented_one() -> None:

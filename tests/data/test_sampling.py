@@ -32,7 +32,7 @@ def bands_of(mm: Tensor) -> list[int]:
 def test_rows_are_distinct_and_no_more_than_asked(method: str) -> None:
     mm = scan()
     for index in range(20):
-        rows = Sampling(method).rows(mm, 500, key(index)).tolist()
+        rows = Sampling(method).rows(mm.T, 500, key(index)).tolist()
         assert len(set(rows)) == len(rows) <= 500
         assert 0 <= min(rows) <= max(rows) < 3000
 
@@ -40,13 +40,13 @@ def test_rows_are_distinct_and_no_more_than_asked(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_another_stream_chooses_others(method: str) -> None:
     mm = scan()
-    chosen = {tuple(sorted(Sampling(method).rows(mm, 100, key(index)).tolist())) for index in range(10)}
+    chosen = {tuple(sorted(Sampling(method).rows(mm.T, 100, key(index)).tolist())) for index in range(10)}
     assert len(chosen) == 10
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_small_scan_is_taken_whole(method: str) -> None:
-    assert Sampling(method).rows(scan(40), 40, key(1)).tolist() == list(range(40))
+    assert Sampling(method).rows(scan(40).T, 40, key(1)).tolist() == list(range(40))
 
 
 def test_nearest_are_those_of_a_brute_force_search() -> None:
@@ -55,19 +55,19 @@ def test_nearest_are_those_of_a_brute_force_search() -> None:
         centre = mm[below(800, key(key(index), 0))].tolist()
         squares = [sum((a - b) ** 2 for a, b in zip(point, centre, strict=True)) for point in mm.tolist()]
         expected = sorted(range(800), key=lambda row: (squares[row], row))[:100]
-        assert Sampling("nearest").rows(mm, 100, key(index)).tolist() == sorted(expected)
+        assert Sampling("nearest").rows(mm.T, 100, key(index)).tolist() == sorted(expected)
 
 
 def test_nearest_takes_the_first_of_equal_points() -> None:
     mm = torch.zeros(50, 3, dtype=torch.int64)
-    assert Sampling("nearest").rows(mm, 20, key(3)).tolist() == list(range(20))
+    assert Sampling("nearest").rows(mm.T, 20, key(3)).tolist() == list(range(20))
 
 
 def test_range_takes_equal_shares_of_the_bands() -> None:
     mm = scan()
     there = Counter(bands_of(mm))
     assert min(there.values()) > 100
-    taken = Counter(bands_of(mm[Sampling("range", BANDS).rows(mm, 500, key(1))]))
+    taken = Counter(bands_of(mm[Sampling("range", BANDS).rows(mm.T, 500, key(1))]))
     assert dict(taken) == dict.fromkeys(range(5), 100)
 
 
@@ -75,7 +75,7 @@ def test_range_fills_up_what_a_band_cannot_give() -> None:
     mm = scan(reach=35.0)  # nothing in the last band, little in the one before
     there = Counter(bands_of(mm))
     assert 0 < there[3] < 300
-    taken = Counter(bands_of(mm[Sampling("range", BANDS).rows(mm, 1200, key(1))]))
+    taken = Counter(bands_of(mm[Sampling("range", BANDS).rows(mm.T, 1200, key(1))]))
     assert taken[3] == min(there[3], 300)
     assert sum(taken.values()) == 1200
     assert max(taken[b] for b in range(3)) - min(taken[b] for b in range(3)) <= 1
@@ -86,7 +86,7 @@ def test_block_is_a_column_around_its_centre() -> None:
     for index in range(10):
         centre = mm[below(3000, key(key(index), 0))]
         inside = [r for r, p in enumerate(mm.tolist()) if all(abs(p[a] - int(centre[a])) <= 5000 for a in (0, 1))]
-        rows = Sampling("block", block=10.0).rows(mm, 3000 - 1, key(index)).tolist()
+        rows = Sampling("block", block=10.0).rows(mm.T, 3000 - 1, key(index)).tolist()
         assert sorted(rows) == inside
 
 

@@ -293,6 +293,11 @@ class PackedScans:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Names of the further columns."""
+        return self.store.header.extra
+
     def __getitem__(self, index: int) -> Scan:
         return self.store.scan(int(self.numbers[index]))
 
