@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,3 +20,19 @@ class RowBatchNorm(nn.BatchNorm1d):
         if self.training and len(rows_MC) <= 1:
             return F.batch_norm(rows_MC, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(rows_MC)
+
+    @torch.no_grad()
+    def update(self, mean_C: Tensor, variance_C: Tensor, rows: int) -> None:
+        """Move the running statistics towards those of a batch, as `forward` does in training.
+
+        Args:
+            mean_C, variance_C: over the batch; the variance divided by the number of rows.
+            rows: at least 2.
+        """
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean_C.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_((variance_C * (rows / (rows - 1))).to(self.running_var.dtype), momentum)

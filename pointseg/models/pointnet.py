@@ -26,10 +26,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointseg.errors import ConfigError
+from pointseg.models import pointnet_inference, pointnet_training
 from pointseg.models.base import SegmentationModel
 from pointseg.models.norm import RowBatchNorm
+from pointseg.models.rows import Rows
 
-__all__ = ["PointNetSeg"]
+__all__ = ["IMPLEMENTATIONS", "PointNetSeg", "orthogonality_penalty"]
+
+IMPLEMENTATIONS = ("auto", "plain", "fast")
 
 
 class PointNetSeg(SegmentationModel):
@@ -45,6 +49,9 @@ class PointNetSeg(SegmentationModel):
         feature_transform: learn a transform of the local features for each cloud, kept near orthogonal by the penalty
             ||I - A A^T||_F^2 (the paper's L_reg).
         dropout: before the last layer of the head.
+        implementation: "plain", the definition that stands here; "fast", the same function of the same parameters in the
+            forms of `pointnet_training` and `pointnet_inference`; "auto", fast. It is not a part of the model: a checkpoint
+            moves freely between them.
 
     Example:
         >>> model = PointNetSeg(in_features=4, num_classes=19)
@@ -63,8 +70,16 @@ class PointNetSeg(SegmentationModel):
         input_transform: bool = True,
         feature_transform: bool = True,
         dropout: float = 0.0,
+        implementation: str = "auto",
     ) -> None:
         super().__init__()
+        if implementation not in IMPLEMENTATIONS:
+            raise ConfigError(
+                f"there is no implementation {implementation!r}",
+                where="model.implementation",
+                remedy=f"Use {', '.join(IMPLEMENTATIONS)}.",
+            )
+        self.implementation = implementation
         if input_transform and in_features < 3:
             raise ConfigError(
                 f"an input T-Net needs x, y, z and there are {in_features} features",
@@ -96,10 +111,16 @@ class PointNetSeg(SegmentationModel):
     def logits_and_penalty(
         self, features: Tensor, coords: Tensor | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits (B, N, K) and the mean over clouds of ||I - A A^T||_F^2; `coords` are not used."""
+        """Logits (B, N, K) and the mean over clouds of ||I - A A^T||_F^2, which is 0 in fast prediction; `coords` are not
+        used."""
+        if self.implementation != "plain" and not self.training and not torch.is_grad_enabled():
+            return pointnet_inference.logits(self, features, mask), features.new_zeros(())
         rows = Rows(features.shape[:2], mask)
         x = rows.take(features)  # (M, F)
         penalty = features.new_zeros(())
+        if self.implementation != "plain" and self.training:
+            logits_MK, matrix = pointnet_training.logits_and_transform(self, x, rows)
+            return rows.put(logits_MK), penalty if matrix is None else orthogonality_penalty(matrix)
         if self.input_transform is not None:
             matrix_B33 = self.input_transform(x, rows)
             x = torch.cat([rows.transform(x[:, :3], matrix_B33), x[:, 3:]], dim=1)
@@ -149,48 +170,6 @@ class TNet(nn.Module):
         """(B, C, C) matrices, applied as x T to row vectors x."""
         matrix: Tensor = self.matrix(self.cloud_mlp(rows.max(self.point_mlp(rows_MC))))
         return matrix.view(-1, self.size, self.size)
-
-
-class Rows:
-    """The real points of a padded batch as rows, and the way back: all that knows of padding.
-
-    Without a mask rows are a view of the batch and nothing is copied.
-    """
-
-    def __init__(self, shape: Sequence[int], mask_BN: Tensor | None) -> None:
-        self.clouds, self.points = int(shape[0]), int(shape[1])
-        self.mask_BN = mask_BN
-        self.cloud_M = None if mask_BN is None else torch.nonzero(mask_BN)[:, 0]
-
-    def take(self, x_BNC: Tensor) -> Tensor:
-        """(B, N, C) -> (M, C)"""
-        return x_BNC.reshape(-1, x_BNC.shape[-1]) if self.mask_BN is None else x_BNC[self.mask_BN]
-
-    def put(self, x_MC: Tensor) -> Tensor:
-        """(M, C) -> (B, N, C), zeros where there is no point."""
-        return self._padded(x_MC, 0.0)
-
-    def max(self, x_MC: Tensor) -> Tensor:
-        """(M, C) -> (B, C): the largest value in each cloud; 0 for a cloud without a point."""
-        largest_BC = self._padded(x_MC, -torch.inf).max(dim=1).values
-        return largest_BC if self.mask_BN is None else largest_BC.masked_fill(~self.mask_BN.any(dim=1)[:, None], 0.0)
-
-    def transform(self, x_MC: Tensor, matrix_BCC: Tensor) -> Tensor:
-        """Each row times its cloud's matrix."""
-        return self.take(torch.bmm(self.put(x_MC), matrix_BCC))
-
-    def add_per_cloud(self, x_MC: Tensor, y_BC: Tensor) -> Tensor:
-        """Each row plus its cloud's vector."""
-        if self.cloud_M is not None:
-            return x_MC + y_BC[self.cloud_M]
-        return (x_MC.view(self.clouds, self.points, -1) + y_BC[:, None]).view(x_MC.shape)
-
-    def _padded(self, x_MC: Tensor, value: float) -> Tensor:
-        if self.mask_BN is None:
-            return x_MC.view(self.clouds, self.points, -1)
-        padded_BNC = x_MC.new_full((self.clouds, self.points, x_MC.shape[1]), value)
-        padded_BNC[self.mask_BN] = x_MC
-        return padded_BNC
 
 
 def orthogonality_penalty(matrix_BCC: Tensor) -> Tensor:
