@@ -1,6 +1,7 @@
 # make demo      a trained PointNetSeg on synthetic streets, from nothing
 # make test      the tests (under 10 minutes on 2 cores)
 # make test-all  the slow tier as well
+# make bench     speed against a plain PointNet; SCANS=DIR also times reading raw scans and packed ones
 # make ui        the MLflow UI on 127.0.0.1
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ CONSTRAINTS := environments/constraints.txt
 REPORT ?=
 ARGS ?=
 
-.PHONY: demo test test-slow test-all lint ui clean help
+.PHONY: demo bench test test-slow test-all lint ui clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +38,10 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(if $(REPORT),--junitxml=$(REPORT)/slow.xml) $(ARGS)
 
 test-all: test test-slow
+
+bench: $(VENV)/.dev
+	$(BIN)/python tests/benchmarks/pointnet.py $(ARGS)
+	$(if $(SCANS),$(BIN)/python tests/benchmarks/data_loading.py $(SCANS))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check pointseg tests

@@ -95,7 +95,10 @@ class LabelMap:
                 refuse(f"raw id {raw} has colour {list(color)}", "Give red, green and blue, 0 to 255.")
         for raw in (*self.things, *self.ground):
             if raw not in self.labels:
-                refuse(f"raw id {raw} has no name and colour", "Add it under `labels`, or take it out of things and ground.")
+                refuse(
+                    f"raw id {raw} has no name and colour",
+                    "Add it under `labels`, or take it out of things and ground.",
+                )
         names = self.class_names
         if len(set(names)) != len(names):
             refuse("two classes share a name", "Rename the canonical (first) raw id of one of them.")
@@ -123,7 +126,10 @@ class LabelMap:
             )
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise LabelMapError(f"the file cannot be read ({error.strerror})", where=path) from error
+        except (yaml.YAMLError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
+            # beside its own errors, yaml raises these for values such as 2001-99-99, and for deep nesting
             raise LabelMapError(f"not a YAML file ({error})", where=path) from error
         return cls.from_dict(content, where=path)
 
@@ -142,7 +148,7 @@ class LabelMap:
                 things=tuple(int(raw) for raw in content.get("things") or ()),
                 ground=tuple(int(raw) for raw in content.get("ground") or ()),
             )
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise LabelMapError(
                 f"not a label map ({type(error).__name__}: {error})",
                 where=where,

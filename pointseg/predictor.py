@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +59,17 @@ class Predictor:
 
     @classmethod
     def load(cls, checkpoint: str | Path, device: str | torch.device = "cpu") -> Predictor:
-        """From a `.ckpt`, a run folder or a bundle. No code that the file brings is executed.
+        """From a `.ckpt`, a run folder, a bundle, or an exported `model.onnx` or its folder. No code that the file brings
+        is executed.
 
         Raises:
             CheckpointError: if it is missing, damaged or of another kind.
+            ConfigError: for an exported model, if onnxruntime is not installed.
         """
+        path = Path(checkpoint).expanduser()
+        if path.suffix == ".onnx" or ((path / "model.onnx").is_file() and not (path / bundle.WEIGHTS).is_file()):
+            # imported by name, on use: prediction with torch knows nothing of ONNX
+            return cls(import_module("pointseg.exporting.runtime").load_exported(path), device)
         return cls(bundle.load(checkpoint), device)
 
     def __call__(self, points: NDArray[np.float32]) -> NDArray[np.uint32]:

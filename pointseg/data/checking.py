@@ -153,15 +153,14 @@ class ScanCheck:
             path: the file, for messages; if it exists, it is read again where the values look like another number type.
             columns: of the file.
         """
-        by_column = np.ascontiguousarray(points[:, : len(COLUMNS)].T)
-        fault = look_at_coordinates(by_column[:3], self.max_range, self.max_height)
+        fault = look_at_coordinates(points, self.max_range, self.max_height)
         if fault is not None and fault.many and (other := self._other_type(path, columns)):
             return [self._wrong_type(path, other)]
         faults = [fault]
         if (
             fault is None or fault.level != "error"
         ):  # one error a file: a damaged record is often wrong in all its values
-            faults.append(look_at_remission(by_column))
+            faults.append(look_at_remission(points))
         return [Finding(f.level, f.kind, path, f.what, f.remedy) for f in faults if f is not None]
 
     def look_at_labels(self, labels: NDArray[np.uint32], path: str) -> tuple[list[Finding], NDArray[np.int64] | None]:

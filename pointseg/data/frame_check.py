@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pointseg.data.checking import Finding, ScanCheck, shown
 from pointseg.data.layout_check import RawFile
 from pointseg.data.manifest import file_sha256
-from pointseg.data.scan import read_labels, read_points
+from pointseg.data.scan import COLUMNS, read_labels, read_points
 from pointseg.errors import PointsegError
 
 __all__ = ["FrameFiles", "FrameReader", "Seen", "read_frames"]
@@ -97,8 +97,11 @@ class FrameReader:
         if self.remission_scale != 1.0:
             points[:, 3] /= self.remission_scale
         findings += self.check.look_at_points(points, os.fspath(path), self.columns)
-        by_column = np.ascontiguousarray(points[:, :4].T)  # twenty times as fast as across rows
-        return tuple(zip(by_column.min(axis=1).tolist(), by_column.max(axis=1).tolist(), strict=True))
+        axis, ranges = np.empty(len(points), np.float32), []
+        for number in range(len(COLUMNS)):
+            np.copyto(axis, points[:, number])  # column by column is twenty times as fast as across rows
+            ranges.append((float(axis.min()), float(axis.max())))
+        return tuple(ranges)
 
     def _labels(self, path: Path, findings: list[Finding]) -> tuple[NDArray[np.int64] | None, bool]:
         labels = read_labels(path)
@@ -147,11 +150,13 @@ def read_frames(reader: FrameReader, frames: Sequence[FrameFiles], processes: in
     yield from map(reader, frames[done:])
 
 
-def _in_order(pool: Executor, read: object, frames: Sequence[FrameFiles], workers: int) -> Iterator[Seen]:
+def _in_order(
+    pool: Executor, read: Callable[[FrameFiles], Seen], frames: Sequence[FrameFiles], workers: int
+) -> Iterator[Seen]:
     waiting: deque[Future[Seen]] = deque()
     try:
         for frame in frames:
-            waiting.append(pool.submit(read, frame))  # type: ignore[arg-type]
+            waiting.append(pool.submit(read, frame))
             if len(waiting) >= IN_FLIGHT * workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -102,7 +102,7 @@ def _signed_field(records: Integers, at: int, bits: int) -> Integers:
     return ((records << (WORD - at - bits)) if at + bits < WORD else records) >> (WORD - bits)
 
 
-def _scaled(values: Integers, scale: float, out: Tensor | NDArray[np.float32]) -> None:
+def _scaled(values: Any, scale: float, out: Any) -> None:
     """Whole numbers below 2^24, as float32, divided: the same bits everywhere."""
     if isinstance(out, Tensor):
         torch.div(values, scale, out=out)

@@ -229,7 +229,7 @@ def read_poses(poses: Path, calibration: Path) -> NDArray[np.float64]:
     cameras = _matrices(poses)
     transform = np.eye(4)
     if calibration.is_file():
-        for line in calibration.read_text(encoding="utf-8").splitlines():
+        for line in _text(calibration).splitlines():
             if line.startswith("Tr:"):
                 transform = _matrix(line.removeprefix("Tr:"), calibration)
     try:
@@ -239,7 +239,7 @@ def read_poses(poses: Path, calibration: Path) -> NDArray[np.float64]:
 
 
 def _matrices(path: Path) -> NDArray[np.float64]:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in _text(path).splitlines() if line.strip()]
     return np.stack([_matrix(line, path) for line in lines]) if lines else np.empty((0, 4, 4))
 
 
@@ -251,3 +251,10 @@ def _matrix(line: str, path: Path) -> NDArray[np.float64]:
         raise DataError(
             f"a line is not a 3 x 4 matrix ({line.strip()[:40]!r})", where=path, remedy="Copy the file again."
         ) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"not a text file ({error})", where=path, remedy="Copy the file again.") from error

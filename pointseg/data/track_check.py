@@ -28,6 +28,7 @@ class _Wrong(Exception):
     """What is wrong with a file: kind, sentence."""
 
 
+@np.errstate(all="ignore")  # whatever numbers a file holds: what comes of them is compared, and NaN fails
 def check_tracks(files: Mapping[str, Path], folder: Path, last_frame: int) -> list[Finding]:
     """What is wrong with the text files of a sequence.
 
@@ -90,9 +91,14 @@ def _numbers(words: list[str], line: int, count: int) -> list[float]:
     if len(values) != count:
         wanted = "one number" if count == 1 else f"{count} numbers"
         raise _Wrong("not numbers", f"line {line} is not {wanted} ({' '.join(words)[:40]!r})")
-    if not np.isfinite(values).all():
-        raise _Wrong("not finite", f"line {line} holds a value that is NaN or infinite")
     return values
+
+
+def _finite(rows: NDArray[np.float64], lines: list[int]) -> NDArray[np.float64]:
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise _Wrong("not finite", f"line {lines[bad[0]]} holds a value that is NaN or infinite")
+    return rows
 
 
 def _rows(path: Path, count: int) -> NDArray[np.float64]:
@@ -100,11 +106,12 @@ def _rows(path: Path, count: int) -> NDArray[np.float64]:
     lines = [(number, words) for number, line in enumerate(_text(path), start=1) if (words := line.split())]
     if not lines:
         raise _Wrong("empty file", "the file is empty")
-    return np.array([_numbers(words, number, count) for number, words in lines], np.float64)
+    rows = np.array([_numbers(words, number, count) for number, words in lines], np.float64)
+    return _finite(rows, [number for number, _ in lines])
 
 
 def _check_times(times: NDArray[np.float64]) -> None:
-    back = np.flatnonzero(np.diff(times) <= 0)
+    back = np.flatnonzero(~(np.diff(times) > 0))
     if len(back):
         line = int(back[0]) + 2
         raise _Wrong(
@@ -114,9 +121,8 @@ def _check_times(times: NDArray[np.float64]) -> None:
 
 def _not_rigid(rotations: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of (n, 3, 3) are not rotations."""
-    with np.errstate(all="ignore"):
-        off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-        return ~((off <= RIGID) & (np.linalg.det(rotations) > 0))
+    off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+    return ~((off <= RIGID) & (np.linalg.det(rotations) > 0))
 
 
 def _check_poses(poses: NDArray[np.float64], step: float) -> None:
@@ -125,7 +131,7 @@ def _check_poses(poses: NDArray[np.float64], step: float) -> None:
     if len(bent):
         raise _Wrong("not rigid", f"line {bent[0] + 1} is not a rotation and a shift ({len(bent)} such lines)")
     moved = np.linalg.norm(np.diff(poses[:, :, 3], axis=0), axis=1)
-    jumps = np.flatnonzero(moved > FASTEST * step)
+    jumps = np.flatnonzero(~(moved <= FASTEST * step))
     if len(jumps):
         line = int(jumps[0]) + 2
         raise _Wrong("jump", f"the pose jumps by {moved[line - 2]:.4g} m to line {line}, in {step:.3g} s")
@@ -138,7 +144,7 @@ def _check_calibration(path: Path) -> None:
         name = name.strip()
         if not colon or not (name == "Tr" or (len(name) == 2 and name[0] == "P" and name[1].isdigit())):
             continue  # other lines are not read
-        values = np.array(_numbers(rest.split(), number, 12))
+        values = _finite(np.array([_numbers(rest.split(), number, 12)]), [number])
         if name == "Tr":
             found = True
             if _not_rigid(values.reshape(1, 3, 4)[:, :, :3])[0]:

@@ -5,6 +5,7 @@ Legend: N points, C columns of a file.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,27 +33,46 @@ class Fault:
     many: bool = False
 
 
-def look_at_coordinates(xyz: NDArray[np.float32], max_range: float, max_height: float) -> Fault | None:
-    """The worst that is wrong with coordinates (3, N) in metres, which are finite."""
-    count = xyz.shape[1]
-    magnitude = np.abs(xyz)
-    furthest = magnitude.max(axis=1).astype(np.float64)
+def look_at_coordinates(points: NDArray[np.float32], max_range: float, max_height: float) -> Fault | None:
+    """The worst that is wrong with the coordinates of points (N, 4) in metres, which are finite."""
+    furthest, zero, tiny = [0.0] * 3, [False] * 3, False
+    axis = np.empty(
+        len(points), np.float32
+    )  # one small array for all columns: fresh memory costs more than the looking
+    for number in range(3):
+        np.copyto(axis, points[:, number])
+        np.abs(axis, out=axis)
+        furthest[number] = float(axis.max())
+        if (near := axis < TINY).any():
+            smallest = axis[near]
+            zero[number], tiny = not smallest.all(), tiny or bool(smallest.any())
     # nothing is farther than the corner of the box; only where that is too far are distances worth their time
-    if np.hypot(furthest[0], furthest[1]) > max_range or furthest[2] > max_height:
-        reach = np.hypot(magnitude[0].astype(np.float64), magnitude[1].astype(np.float64))
-        outside = int(np.count_nonzero((reach > max_range) | (magnitude[2] > max_height)))
-        if outside:
-            return Fault(
-                "error",
-                "out of range",
-                f"{outside} of {count} points are more than {max_range:g} m away or {max_height:g} m up or down "
-                f"(up to {reach.max():.6g} m away, {furthest[2]:.6g} m up or down)",
-                "Copy the file again, or raise check.max_range or check.max_height.",
-                many=outside > max(FEW, count // 100),
-            )
-    small = np.count_nonzero(magnitude < TINY)
-    if not small:
+    if math.hypot(furthest[0], furthest[1]) > max_range or furthest[2] > max_height:
+        fault = _too_far(points, max_range, max_height)
+        if fault is not None:
+            return fault
+    return _too_near(points) if tiny or all(zero) else None
+
+
+def _too_far(points: NDArray[np.float32], max_range: float, max_height: float) -> Fault | None:
+    x, y, z = np.abs(points[:, :3].T.astype(np.float64))
+    reach = np.hypot(x, y)
+    outside = int(np.count_nonzero((reach > max_range) | (z > max_height)))
+    if not outside:
         return None
+    return Fault(
+        "error",
+        "out of range",
+        f"{outside} of {len(points)} points are more than {max_range:g} m away or {max_height:g} m up or down "
+        f"(up to {reach.max():.6g} m away, {z.max():.6g} m up or down)",
+        "Copy the file again, or raise check.max_range or check.max_height.",
+        many=outside > max(FEW, len(points) // 100),
+    )
+
+
+def _too_near(points: NDArray[np.float32]) -> Fault | None:
+    """What is wrong with coordinates that are zero, or nearly."""
+    magnitude, count = np.abs(points[:, :3].T), len(points)
     tiny = int(np.count_nonzero(((magnitude < TINY) & (magnitude > 0)).any(axis=0)))
     if tiny > FEW:
         what = f"{tiny} of {count} points have a coordinate below {TINY:g} m that is not zero: not 32-bit floats"
@@ -60,12 +80,12 @@ def look_at_coordinates(xyz: NDArray[np.float32], max_range: float, max_height: 
     if tiny:
         what = f"{tiny} of {count} points have a coordinate below {TINY:g} m that is not zero: no sensor gives that"
         return Fault("error", "out of range", what)
-    return _zeros(magnitude) if small >= 3 else None
+    return _zeros(magnitude)
 
 
 def _zeros(magnitude: NDArray[np.float32]) -> Fault | None:
     """What is wrong with points at (0, 0, 0)."""
-    at_zero = ~magnitude.any(axis=0)
+    at_zero = ~(magnitude > 0).any(axis=0)
     zeros, count = int(np.count_nonzero(at_zero)), magnitude.shape[1]
     if not zeros:
         return None
@@ -82,13 +102,10 @@ def _zeros(magnitude: NDArray[np.float32]) -> Fault | None:
 
 
 def look_at_remission(points: NDArray[np.float32]) -> Fault | None:
-    """What is wrong with the remission of points (4, N); or that all points are the same one."""
-    x, y, z, remission = points
-    count = len(remission)
-    if count > 1 and x[0] == x[-1] and (points[:3] == points[:3, :1]).all():
-        if not points[:3, 0].any():
-            return None  # said of the coordinates
-        place = ", ".join(f"{axis[0]:g}" for axis in (x, y, z))
+    """What is wrong with the remission of points (N, 4); or that all points are the same one."""
+    remission, count = np.ascontiguousarray(points[:, 3]), len(points)
+    if count > 1 and points[0, 0] == points[-1, 0] and (points[:, :3] == points[0, :3]).all():
+        place = ", ".join(f"{value:g}" for value in points[0, :3])
         return Fault("error", "same points", f"all {count} points lie at ({place})")
     low, high = float(remission.min()), float(remission.max())
     if low < 0 or high > 1:

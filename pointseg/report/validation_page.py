@@ -51,7 +51,9 @@ def validation_page(report: ValidationReport) -> str:
 def _number(value: float | int | None) -> str:
     if value is None:
         return "\N{EN DASH}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    if isinstance(value, int):
+        return f"{value:,}"
+    return (f"{value:.2f}" if abs(value) < 1e4 else f"{value:.1e}").replace("-", "\N{MINUS SIGN}")
 
 
 def _size(size: int) -> str:

@@ -6,11 +6,14 @@ again.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +76,26 @@ WORDS = [
     ),
 ]
 
+VALUES: list[object] = [
+    None,
+    -1,
+    0,
+    1,
+    6,
+    2**70,
+    1e999,
+    1.5,
+    True,
+    "",
+    "x",
+    "narrow",
+    "wide",
+    "../../etc/passwd",
+    "index.npz",
+]
+VALUES += [[], {}, [[]], ["x"], [None], {"a": 1}]
+other_values = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(VALUES)), min_size=1, max_size=2)
+
 Edit = tuple[str, float, float, bytes]
 edits = st.lists(
     st.tuples(
@@ -109,6 +132,24 @@ def mutated(content: bytes, changes: list[Edit]) -> bytes:
             ends = [end for mark in (b" ", b",", b"\n", b"]", b"}") if (end := data.find(mark, at)) >= 0]
             data[start : min(ends, default=len(data))] = some
     return bytes(data)
+
+
+def with_other_values(content: bytes, changes: list[tuple[float, object]]) -> bytes:
+    """JSON in which some values, each at a place (a share of all), are others."""
+    tree = json.loads(content)
+    for place, value in changes:
+        spots: list[tuple[Any, Any]] = []
+
+        def collect(part: Any, spots: list[tuple[Any, Any]] = spots) -> None:
+            for key in part if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ():
+                spots.append((part, key))
+                collect(part[key])
+
+        collect(tree)
+        if spots:
+            part, key = spots[min(int(place * len(spots)), len(spots) - 1)]
+            part[key] = deepcopy(value)
+    return json.dumps(tree).encode()
 
 
 def fuzz(strategy: st.SearchStrategy[object], run: Callable[..., None], seconds: float = SECONDS / TARGETS) -> None:
@@ -218,11 +259,12 @@ def test_manifests_of_any_bytes(good: RawTree, tmp_path: Path) -> None:
     manifest = Manifest.of(good.root, ["08"])
     content = manifest.write(path).read_bytes()
 
-    def run(changes: list[Edit]) -> None:
-        path.write_bytes(mutated(content, changes))
-        survives(lambda: Manifest.read(path).compare(good.root, ["08"]))
+    def run(example: tuple[list[Edit], list[tuple[float, object]]]) -> None:
+        for data in (mutated(content, example[0]), with_other_values(content, example[1])):
+            path.write_bytes(data)
+            survives(lambda: Manifest.read(path).compare(good.root, ["08"]))
 
-    fuzz(edits, run)
+    fuzz(st.tuples(edits, other_values), run)
 
 
 def use(folder: Path) -> None:
@@ -252,20 +294,22 @@ def test_stores_of_any_bytes(store: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in store.iterdir())
     assert PackedStore(copy).damaged() == []
 
-    def run(example: tuple[str, list[Edit]]) -> None:
-        name, changes = example
+    def run(example: tuple[str, list[Edit], list[tuple[float, object]] | None]) -> None:
+        name, changes, values = example
         for other in names:  # an example that failed may have left something
             (copy / other).unlink()  # what is mapped stays what it is
             shutil.copy(store / other, copy / other)
         whole = (store / name).read_bytes()
         content = mutated(whole, changes)
+        if name == "store.json" and values:
+            content = with_other_values(whole, values)
         (copy / name).write_bytes(content)
         survives(lambda: use(copy))
         survives(lambda: PackedStore(copy).damaged())
         if content != whole and name != "store.json":
             assert damaged_files(copy) == [name]
 
-    fuzz(st.tuples(st.sampled_from([*names, "store.json", "store.json"]), edits), run)
+    fuzz(st.tuples(st.sampled_from([*names, *["store.json"] * 4]), edits, st.none() | other_values), run)
 
 
 @pytest.mark.slow
@@ -351,7 +395,7 @@ def test_every_damage_to_a_store_file_is_seen(store: Path, tmp_path: Path, kind:
         )
         (copy / name).unlink()
         if kind != "missing":
-            (copy / name).write_bytes(changed)
+            (copy / name).write_bytes(bytes(changed))
         assert damaged_files(copy) == [name]
 
 

@@ -15,7 +15,23 @@ from pointseg.data.synthetic import write_sequences
 from pointseg.labels import LabelMap
 
 # SemanticPOSS's raw id of SemanticKITTI's, where it has the thing
-POSS = {30: 4, 254: 5, 31: 6, 32: 6, 253: 6, 255: 6, 10: 7, 252: 7, 71: 8, 70: 9, 81: 10, 80: 13, 50: 15, 51: 17, 11: 21}
+POSS = {
+    30: 4,
+    254: 5,
+    31: 6,
+    32: 6,
+    253: 6,
+    255: 6,
+    10: 7,
+    252: 7,
+    71: 8,
+    70: 9,
+    81: 10,
+    80: 13,
+    50: 15,
+    51: 17,
+    11: 21,
+}
 POSS |= {15: 21, 40: 22, 44: 22, 48: 22, 49: 22, 60: 22, 72: 22}
 
 

@@ -18,7 +18,9 @@ def random_points(count: int = 5000, seed: int = 0) -> NDArray[np.float32]:
     random = np.random.default_rng(seed)
     low, high = [-131.071, -131.071, -32.767], [131.070, 131.070, 32.766]
     xyz = random.uniform(low, high, (count, 3))
-    return np.column_stack([xyz, random.integers(0, 128, count).astype(np.float32) / np.float32(100)]).astype(np.float32)
+    return np.column_stack([xyz, random.integers(0, 128, count).astype(np.float32) / np.float32(100)]).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("form", FORMATS, ids=["narrow", "wide"])
@@ -26,7 +28,9 @@ def test_points_come_back(form: RecordFormat) -> None:
     points = random_points()
     train_ids = np.random.default_rng(1).integers(0, 32, len(points)).astype(np.uint8)
     decoded = form.decode(torch.from_numpy(form.encode(points, train_ids)))
-    assert np.abs(decoded.points[:, :3].numpy().astype(np.float64) - points[:, :3]).max() <= 0.0005 + 1e-5  # float32 at 131 m
+    assert (
+        np.abs(decoded.points[:, :3].numpy().astype(np.float64) - points[:, :3]).max() <= 0.0005 + 1e-5
+    )  # float32 at 131 m
     assert np.array_equal(decoded.points[:, 3].numpy(), points[:, 3])
     assert np.array_equal(decoded.labels.numpy(), train_ids)
 

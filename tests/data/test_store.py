@@ -334,6 +334,16 @@ def test_damaged_index_is_refused(copied: Path) -> None:
         PackedStore(copied)
 
 
+def test_changed_header_is_refused(copied: Path) -> None:
+    """A plausible value that is another one."""
+    text = (copied / "store.json").read_text()
+    other = text.replace('"record": "narrow"', '"record": "wide"')
+    assert other != text
+    (copied / "store.json").write_text(other)
+    with pytest.raises(DataError, match=r"damaged.*store\.json"):
+        PackedStore(copied)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 1}', '{"format": 99}', "\x00"])
 def test_damaged_header_is_refused(copied: Path, text: str) -> None:
     (copied / "store.json").write_text(text)

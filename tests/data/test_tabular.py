@@ -256,12 +256,6 @@ def test_mltable_points_at_the_parts(
         assert read["read_delimited"]["infer_column_types"] is False  # sequence "08" stays a string
 
 
-def test_mltable_reads_it(source: SemanticKITTIScans, kitti_map: LabelMap, tmp_path: Path) -> None:
-    mltable = pytest.importorskip("mltable")
-    folder = export_parquet(source, tmp_path / "t", kitti_map)
-    assert len(mltable.load(str(folder)).to_pandas_dataframe()) == source.expected_points
-
-
 # ---- whole or not at all ---------------------------------------------------------------------------------------------
 
 

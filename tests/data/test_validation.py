@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 from raw_tree import DAMAGES, Damage, RawTree, write_raw_tree
 
 from pointseg.data.checking import Finding, ScanCheck, finding_lines, shown
-from pointseg.data.manifest import Manifest
+from pointseg.data.frame_check import FrameFiles, FrameReader, Seen, read_frames
+from pointseg.data.layout_check import check_layout
+from pointseg.data.manifest import Manifest, file_sha256
 from pointseg.data.semantickitti import SemanticKITTIScans
 from pointseg.data.validation import OFFICIAL_SCANS, validate
 from pointseg.data.validation_report import ValidationReport
@@ -100,6 +104,22 @@ def test_report_does_not_depend_on_processes(
     assert {k: v for k, v in one.items() if k not in ("seconds", "summary")} == {
         k: v for k, v in other.items() if k not in ("seconds", "summary")
     }
+
+
+class Fatal(FrameReader):
+    """Ends the process that it works in, if that is a worker, at the third frame."""
+
+    def __call__(self, frame: FrameFiles) -> Seen:
+        if multiprocessing.parent_process() is not None and frame.scan and frame.scan.stem == "000002":
+            os._exit(1)
+        return super().__call__(frame)
+
+
+def test_frames_of_an_ended_process_are_read_in_this_one(good: tuple[RawTree, Manifest], kitti_map: LabelMap) -> None:
+    (sequence,) = check_layout(good[0].root, ["00"]).sequences
+    frames = [FrameFiles(sequence.scans[stem], sequence.labels[stem]) for stem in sequence.scans]
+    seen = list(read_frames(Fatal(ScanCheck(kitti_map), 4, 1.0), frames, processes=2))
+    assert [frame.scan_sha256 for frame in seen] == [file_sha256(frame.scan.path) for frame in frames if frame.scan]
 
 
 def test_sequences_are_chosen(raw: RawTree, kitti_map: LabelMap) -> None:

@@ -290,22 +290,28 @@ def test_bfloat16_autocast_trains_and_predicts() -> None:
 
 
 MEMORY = """
-import resource, sys, torch
+import pathlib, sys, torch
 from pointseg.models import PointNetSeg
 torch.set_num_threads(1)
-model, x = PointNetSeg(4, 19).eval(), torch.randn(1, 130_000, 4)
+model, x = PointNetSeg(4, 19, implementation=sys.argv[1]).eval(), torch.randn(1, 130_000, 4)
+
+def peak():  # ru_maxrss would be inherited from the parent
+    return int(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
 with torch.no_grad():
     model(x[:, :2000])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
     logits = model(x)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 - logits.nbytes)
+print(peak() - before - logits.nbytes)
 """
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="ru_maxrss has another unit there")
-def test_whole_scan_is_predicted_in_constant_memory() -> None:
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=300)
-    assert int(done.stdout) < 60 * 2**20
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize(("form", "least", "most"), [("fast", 0, 60), ("plain", 200, 4000)])
+def test_whole_scan_is_predicted_in_constant_memory(form: str, least: int, most: int) -> None:
+    done = subprocess.run([sys.executable, "-c", MEMORY, form], capture_output=True, text=True, check=True, timeout=300)
+    assert least <= int(done.stdout) / 2**20 < most  # the plain form shows that the measurement sees what there is
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)

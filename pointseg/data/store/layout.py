@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -71,24 +72,30 @@ class Header:
         return [self.index, self.instances, *(file for shard in self.shards for file in shard.values())]
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        content = json.loads(json.dumps({"format": FORMAT, **asdict(self)}))  # as it will be read: keys are strings
+        return json.dumps({"sha256": _digest(content), **content}, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: object) -> Header:
         """The inverse of `to_json`.
 
         Raises:
-            DataError: if it is no header of this format.
+            DataError: if it is no header of this format, or not the one that was written.
         """
         try:
             content = json.loads(text)
-            version = content.pop("format")
+            digest, version = content.pop("sha256"), content["format"]
             if version != FORMAT:
                 raise DataError(
                     f"the store is of format {version}, this version reads {FORMAT}",
                     where=where,
                     remedy="Pack the data again, or use the version that packed it.",
                 )
+            if digest != _digest(content):
+                raise DataError(
+                    "the file is damaged", where=where, remedy="Copy the store again, or pack the data again."
+                )
+            del content["format"]
             content["extra"], content["surroundings"] = tuple(content["extra"]), tuple(content["surroundings"])
             for name in ("index", "instances"):
                 content[name] = ShardFile(**content[name])
@@ -96,12 +103,17 @@ class Header:
                 {kind: ShardFile(**file) for kind, file in shard.items()} for shard in content["shards"]
             )
             return cls(**content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"not the header of a packed store ({type(error).__name__}: {error})",
                 where=where,
                 remedy="Pack the data again.",
             ) from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Of the header without its digest: what changes a value changes it, whatever the spacing."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

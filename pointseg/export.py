@@ -1,0 +1,30 @@
+"""Write a trained model for other runtimes, checked against itself. Needs: pip install 'pointseg[export]'.
+
+  python -m pointseg.export checkpoint=RUN_FOLDER output=DIR                    model.onnx, float32
+  python -m pointseg.export checkpoint=RUN_FOLDER format=onnx-int8 output=DIR   8 bits, refused if labels change
+  python -m pointseg.export checkpoint=RUN_FOLDER format=triton output=DIR      DIR/triton, a Triton model repository
+  python -m pointseg.export checkpoint=RUN_FOLDER format=onnx-int8 scans=20 data=semantickitti data.root=DIR output=DIR
+  python -m pointseg.evaluate checkpoint=DIR                                    scores what was exported
+
+checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, or models:/NAME@ALIAS of the MLflow registry.
+"""
+
+from __future__ import annotations
+
+from pointseg.cli import Job, run
+
+
+def main() -> None:
+    """Entry point of `python -m pointseg.export`."""
+    run("export", export, __doc__ or "")
+
+
+def export(job: Job) -> None:
+    """One export, from its configuration to checked files."""
+    from pointseg.cli.exporting import export_job
+
+    export_job(job)
+
+
+if __name__ == "__main__":
+    main()
