@@ -31,9 +31,9 @@ __all__ = ["logits_and_transform"]
 
 def logits_and_transform(model: PointNetSeg, x_MF: Tensor, rows: Rows) -> tuple[Tensor, Tensor | None]:
     """Logits (M, K) of rows of features, and the feature transform (B, C, C) if there is one."""
-    first = Moments(x_MF, rows, pooled=model.input_transform is None)
-    coordinates = None
+    first = coordinates = None
     if model.input_transform is not None:
+        first = Moments(x_MF, rows, pooled=False)
         matrix_B33 = _t_net(model.input_transform, x_MF, rows, first)
         coordinates = _beside_identity(matrix_B33, x_MF.shape[1])
     local_MC = _mlp(model.local_mlp, x_MF, rows, first, coordinates)
