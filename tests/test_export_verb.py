@@ -39,7 +39,7 @@ def assert_close(found: Any, expected: Any, tolerance: float) -> None:
         assert found == expected
 
 
-@pytest.mark.parametrize(("form", "place"), [("onnx", ""), ("triton", "triton/pointnetseg/1")])
+@pytest.mark.parametrize(("form", "place"), [("onnx", ""), ("triton", "model_repository/pointnetseg/1")])
 def test_an_export_scores_as_its_run(form: str, place: str, run_folder: Path, tmp_path: Path) -> None:
     done = succeed(export(run_folder, f"format={form}", "output=out", cwd=tmp_path))
     assert "differ by at most" in done.out
@@ -99,6 +99,7 @@ def test_what_cannot_be_used_is_refused(run_folder: Path, tmp_path: Path) -> Non
     assert "scans" in export(run_folder, "scans=-1", "output=out", cwd=tmp_path).message
     assert "nowhere" in run("export", "checkpoint=nowhere", "output=out", cwd=tmp_path).message
     assert "run or a bundle" in export(run_folder, f"output={run_folder}", cwd=tmp_path).message
+    assert "named triton" in export(run_folder, "output=triton", cwd=tmp_path).message
     assert "min_agreement" in export(run_folder, "min_agrement=1", cwd=tmp_path).message
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "outputs"])
 

@@ -43,6 +43,12 @@ def export_job(job: Job) -> None:
     config = job.config
     _check(config)
     folder = Path(str(config.output)).expanduser() if config.output else job.folder
+    if folder.name == "triton":
+        raise ConfigError(
+            "a folder named triton hides the Python package of that name, which torch looks for, from what starts beside it",
+            where=f"output={folder}",
+            remedy="Name it otherwise.",
+        )
     for name in ("run.json", bundle.WEIGHTS):
         if (folder / name).exists():
             # its model.yaml would be taken for, or replace, that of a bundle
@@ -52,10 +58,7 @@ def export_job(job: Job) -> None:
     with _nothing_left(folder):
         check_writable(folder, "output" if config.output else "hydra.run.dir")
         trained = bundle.load(_fetch(config, job))
-        if config.format == "onnx-int8":
-            check, comparison = _int8(config, trained, folder)
-        else:
-            check, comparison = _float(config, trained, folder)
+        check, comparison = (_int8 if config.format == "onnx-int8" else _float)(config, trained, folder)
         path = folder / "model.onnx" if config.format == "onnx-int8" else check.path
         result = {
             "format": config.format,
@@ -118,7 +121,7 @@ def _data(config: DictConfig, trained: bundle.TrainedModel) -> ScanDataModule:
     return data
 
 
-def _int8(config: DictConfig, trained: bundle.TrainedModel, folder: Path) -> tuple[Check, Comparison]:
+def _int8(config: DictConfig, trained: bundle.TrainedModel, folder: Path) -> tuple[Check, Comparison | None]:
     from pointseg.exporting.int8 import export_int8
 
     data = _data(config, trained)
