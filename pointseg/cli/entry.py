@@ -114,7 +114,7 @@ def _checked(verb: str, arguments: Sequence[str], made: list[Path]) -> tuple[lis
     multirun = bool(set(flags) & set(MULTIRUN_FLAGS))
     overrides = quote_all(words, multirun=multirun)
     given = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
-    if verb == "evaluate" and "data" not in given:
+    if verb in ("evaluate", "export") and "data" not in given:
         overrides = _data_of_checkpoint(given.get("checkpoint")) + overrides
     _, overrides = checks.compose_checked(verb, overrides, multirun=multirun)
     if given.get("resume") and given.get("rerun"):

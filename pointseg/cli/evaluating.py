@@ -20,7 +20,7 @@ from pointseg.predictor import Predictor
 from pointseg.training.devices import choose_compute
 from pointseg.words import counted
 
-__all__ = ["evaluate_job"]
+__all__ = ["evaluate_job", "fetch_checkpoint", "with_data_of_run"]
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ def evaluate_job(job: Job) -> None:
     compute = choose_compute(config.accelerator)
     folder = Path(str(config.output)).expanduser() if config.output else job.folder
     check_writable(folder, "output" if config.output else "hydra.run.dir")
-    path = _fetch(config, job)
+    path = fetch_checkpoint(config, job)
     predictor = Predictor.load(path, compute.device)
-    config = _with_data_of_run(config)
+    config = with_data_of_run(config)
     checks.check_targets(config)
     data = build_data(config, predictor.trained.features)
     source = data.source(config.split, progress_bar(f"{config.split} scans"))
@@ -53,14 +53,14 @@ def evaluate_job(job: Job) -> None:
     _track(config, job, result.scores.to_dict(result.label_map.class_names, result.scans), written)
 
 
-def _fetch(config: DictConfig, job: Job) -> str | Path:
+def fetch_checkpoint(config: DictConfig, job: Job) -> str | Path:
     checkpoint = str(config.checkpoint)
     if checkpoint.startswith("models:/"):
         return tracking.download_model(checkpoint, config.tracking.uri, job.start_dir)
     return checkpoint
 
 
-def _with_data_of_run(config: DictConfig) -> DictConfig:
+def with_data_of_run(config: DictConfig) -> DictConfig:
     """Where the checkpoint lies in a run folder and no other data is chosen: the data of that run, plus overrides."""
     overrides = list(HydraConfig.get().overrides.task)
     path = saved.run_config_of(str(config.checkpoint))

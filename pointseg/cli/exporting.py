@@ -15,7 +15,7 @@ from pointseg import bundle
 from pointseg.cli import checks
 from pointseg.cli.building import build_data, progress_bar
 from pointseg.cli.entry import Job
-from pointseg.cli.evaluating import _fetch, _with_data_of_run
+from pointseg.cli.evaluating import fetch_checkpoint, with_data_of_run
 from pointseg.data.datamodule import ScanDataModule
 from pointseg.errors import CheckpointError, ConfigError, PointsegError
 from pointseg.exporting.runtime import needed
@@ -57,7 +57,7 @@ def export_job(job: Job) -> None:
             )
     with _nothing_left(folder):
         check_writable(folder, "output" if config.output else "hydra.run.dir")
-        trained = bundle.load(_fetch(config, job))
+        trained = bundle.load(fetch_checkpoint(config, job))
         check, comparison = (_int8 if config.format == "onnx-int8" else _float)(config, trained, folder)
         path = folder / "model.onnx" if config.format == "onnx-int8" else check.path
         result = {
@@ -108,7 +108,7 @@ def _data(config: DictConfig, trained: bundle.TrainedModel) -> ScanDataModule:
     Raises:
         CheckpointError: if the model has other classes.
     """
-    config = _with_data_of_run(config)
+    config = with_data_of_run(config)
     checks.check_targets(config)
     data = build_data(config, trained.features)
     if data.label_map.hash != trained.label_map.hash:

@@ -23,6 +23,8 @@ PATH_KEYS = frozenset(
         "hydra.run.dir",
         "hydra.sweep.dir",
         "input",
+        "labels",
+        "manifest",
         "output",
         "rerun",
         "resume",

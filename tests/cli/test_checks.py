@@ -14,7 +14,7 @@ from pointseg.cli.overrides import quote_all
 from pointseg.errors import ConfigError
 from pointseg.training import TrainerSettings
 
-VERBS = ("train", "evaluate", "prepare")
+VERBS = ("train", "evaluate", "prepare", "export")
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 
 

@@ -20,7 +20,7 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare", "export"])
 def test_help(verb: str, flag: str) -> None:
     code = PROBE.format(verb=verb, flag=flag, heavy=HEAVY)
     done = subprocess.run(

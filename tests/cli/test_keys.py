@@ -70,7 +70,7 @@ def test_a_key_that_the_class_does_not_take_is_refused() -> None:
 
 
 def test_no_plain_key_shares_its_name_with_a_group() -> None:
-    for verb in ("train", "evaluate", "prepare"):
+    for verb in ("train", "evaluate", "prepare", "export"):
         config, _ = checks.compose_checked(verb, [], multirun=False)
         own = [line.split(":")[0] for line in _own_lines(verb)]
         assert not set(own) & set(checks.groups()), (verb, config)

@@ -69,7 +69,9 @@ def test_nasty_texts_arrive_in_the_real_configuration(text: str) -> None:
 @pytest.mark.parametrize(
     ("verb", "key"),
     [("train", "data.labels"), ("train", "rerun"), ("train", "tracking.uri"), ("train", "tracking.run_name"),
-     ("evaluate", "checkpoint"), ("evaluate", "output"), ("prepare", "output")],
+     ("evaluate", "checkpoint"), ("evaluate", "output"), ("prepare", "output"), ("prepare", "input"), ("prepare", "labels"),
+     ("prepare", "manifest"), ("export", "checkpoint"),
+     ("export", "output")],
 )  # fmt: skip
 def test_every_path_key_is_taken_as_it_is(verb: str, key: str) -> None:
     assert key in PATH_KEYS
