@@ -158,14 +158,14 @@ def test_a_word_that_is_no_override(tmp_path: Path) -> None:
 
 
 def test_prepare_without_output(tmp_path: Path) -> None:
-    assert_refused(run_verb("prepare", cwd=tmp_path), "output=DIR")
+    assert_refused(run_verb("prepare", "synthetic.scans=3", cwd=tmp_path), "output=DIR")
 
 
 def test_a_sensor_that_does_not_exist(tmp_path: Path) -> None:
-    assert_refused(run_verb("prepare", "output=out", "synthetic.beams=63", cwd=tmp_path), "synthetic.beams")
+    assert_refused(run_verb("prepare", "output=out", "synthetic.scans=3", "synthetic.beams=63", cwd=tmp_path), "synthetic.beams")
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare", "export"])
 def test_help_begins_with_worked_examples(verb: str, tmp_path: Path) -> None:
     done = run_verb(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0
