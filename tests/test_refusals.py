@@ -162,7 +162,9 @@ def test_prepare_without_output(tmp_path: Path) -> None:
 
 
 def test_a_sensor_that_does_not_exist(tmp_path: Path) -> None:
-    assert_refused(run_verb("prepare", "output=out", "synthetic.scans=3", "synthetic.beams=63", cwd=tmp_path), "synthetic.beams")
+    assert_refused(
+        run_verb("prepare", "output=out", "synthetic.scans=3", "synthetic.beams=63", cwd=tmp_path), "synthetic.beams"
+    )
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "prepare", "export"])
