@@ -1,18 +1,26 @@
 # make demo      a trained PointNetSeg on synthetic streets, from nothing
-# make test      the tests (under 10 minutes on 2 cores)
+# make test      the tests (under 10 minutes on 2 cores); JOBS=N: so many files of them beside each other
 # make test-all  the slow tier as well
+# make serving-env   what Azure's inference server runs, in .venv-serving; the tests of the scoring script need it
 # make bench     speed against a plain PointNet; SCANS=DIR also times reading raw scans and packed ones
-# make ui        the MLflow UI on 127.0.0.1
+# make azure-test-env   Azurite for the tests of Azure, into .azurite (apt's nodejs and npm where node is absent)
+# make docs      docs/configuration.md and docs/images/house.svg anew, from configs/ and the imports
+# make ui        the MLflow UI on 127.0.0.1; PORT=5001 where 5000 is taken
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SERVING := $(VENV)-serving
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := environments/constraints.txt
+AZURITE_VERSION := 3.35.0
+# test files beside each other
+JOBS ?= 2
 REPORT ?=
 ARGS ?=
+PORT ?= 5000
 
-.PHONY: demo bench test test-slow test-all lint ui clean help
+.PHONY: demo bench docs serving-env azure-test-env test test-slow test-all lint ui clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -28,28 +36,49 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
 	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@ $(VENV)/.main
 
+$(SERVING)/.ready: environments/serving.txt environments/serving-monitoring.txt
+	test -x $(SERVING)/bin/python || $(PYTHON) -m venv $(SERVING)
+	$(SERVING)/bin/python -m pip --disable-pip-version-check install --quiet --requirement environments/serving.txt --requirement environments/serving-monitoring.txt
+	$(SERVING)/bin/python -m pip --disable-pip-version-check check
+	$(SERVING)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .
+	touch $@
+
+serving-env: $(SERVING)/.ready
+
 demo: $(VENV)/.main
 	$(BIN)/python -m pointseg.train $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m 'not slow' $(if $(REPORT),--junitxml=$(REPORT)/test.xml) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not slow' $(if $(REPORT),--junitxml=$(REPORT)/test.xml) $(ARGS)
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow $(if $(REPORT),--junitxml=$(REPORT)/slow.xml) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow $(if $(REPORT),--junitxml=$(REPORT)/slow.xml) $(ARGS)
 
 test-all: test test-slow
+
+azure-test-env: $(VENV)/.dev .azurite/.$(AZURITE_VERSION)
+
+.azurite/.$(AZURITE_VERSION):
+	command -v npm >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }
+	npm install --prefix .azurite --no-save --no-audit --no-fund --loglevel=error azurite@$(AZURITE_VERSION)
+	touch $@
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/benchmarks/pointnet.py $(ARGS)
 	$(if $(SCANS),$(BIN)/python tests/benchmarks/data_loading.py $(SCANS))
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check pointseg tests
-	$(BIN)/ruff format --check pointseg tests
-	$(BIN)/mypy pointseg
+	$(BIN)/ruff check docs pointseg scripts tests
+	$(BIN)/ruff format --check docs pointseg scripts tests
+	$(BIN)/mypy pointseg scripts
+	MYPYPATH=tests $(BIN)/mypy docs/generate
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate/config_page.py
+	$(BIN)/python docs/generate/house.py
 
 ui: $(VENV)/.main
-	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns.db --host 127.0.0.1 --port 5000
+	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(SERVING) build dist .mypy_cache .ruff_cache

@@ -7,6 +7,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+# Neither a missing browser nor a missing environment of the inference server is an excuse: .ci/run provides both.
 EXCUSED = ["GPU", "root may write everywhere"]
 if "SEMANTICKITTI_ROOT" not in os.environ:
     EXCUSED.append("SEMANTICKITTI_ROOT")

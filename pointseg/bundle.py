@@ -46,6 +46,8 @@ class TrainedModel:
         label_map: what its classes are.
         inference: keyword arguments of `Predictor`, such as points per pass.
         provenance: where it comes from: plain values for people and tables.
+        input_statistics: what the training scans look like, as `pointseg.data.statistics` writes it, to tell whether new
+            scans do; None where it is not known.
     """
 
     model: SegmentationModel
@@ -53,9 +55,11 @@ class TrainedModel:
     label_map: LabelMap
     inference: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    input_statistics: dict[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
         """All but the weights, as plain values."""
+        known = {} if self.input_statistics is None else {"input_statistics": self.input_statistics}
         return {
             "format": FORMAT,
             "architecture": describe(self.model),
@@ -63,6 +67,7 @@ class TrainedModel:
             "label_map": self.label_map.to_dict(),
             "inference": dict(self.inference),
             "provenance": dict(self.provenance),
+            **known,
         }
 
 
@@ -203,6 +208,7 @@ def _assemble(description: Any, weights: Mapping[str, Tensor], where: Path) -> T
         features = FeatureSpec(**description["features"])
         label_map = LabelMap.from_dict(description["label_map"], where=where)
         inference, provenance = dict(description["inference"]), dict(description["provenance"])
+        statistics = description.get("input_statistics")  # bundles of earlier versions have none
         if (model.in_features, model.num_classes) != (len(features), label_map.num_classes):
             raise ValueError(
                 f"the model has {model.in_features} features and {model.num_classes} classes, the description "
@@ -217,4 +223,4 @@ def _assemble(description: Any, weights: Mapping[str, Tensor], where: Path) -> T
         ) from error
     except PointsegError as error:
         raise CheckpointError(error.what, where=where, remedy=error.remedy) from error
-    return TrainedModel(model.eval(), features, label_map, inference, provenance)
+    return TrainedModel(model.eval(), features, label_map, inference, provenance, statistics)

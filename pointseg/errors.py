@@ -7,15 +7,21 @@ a stack trace and end with exit code 1; library users catch `PointsegError`.
 from __future__ import annotations
 
 __all__ = [
+    "BelowGate",
     "CheckpointError",
     "ConfigError",
     "DataError",
     "DeviceError",
+    "Drifted",
     "InvalidData",
+    "JobFailed",
     "LabelMapError",
+    "NotPromoted",
     "OutOfMemory",
     "OutputError",
+    "PeerLost",
     "PointsegError",
+    "ServiceError",
     "TrackingError",
 ]
 
@@ -53,6 +59,16 @@ class InvalidData(DataError):
     exit_code = 2
 
 
+class JobFailed(PointsegError):
+    """A process of a job that ended before its time."""
+
+
+class PeerLost(JobFailed):
+    """A process that cannot go on because another one of its job has ended; that one is the cause."""
+
+    exit_code = 75
+
+
 class LabelMapError(PointsegError):
     """A label map that contradicts itself, or labels it does not know."""
 
@@ -75,3 +91,36 @@ class OutputError(PointsegError):
 
 class TrackingError(PointsegError):
     """A tracking server or database that cannot be used."""
+
+
+class NotPromoted(PointsegError):
+    """A model that is not good enough to take another's place, or cannot be shown to be; exit code 3."""
+
+    exit_code = 3
+
+
+class BelowGate(PointsegError):
+    """A model whose scores are too low to be registered; exit code 3."""
+
+    exit_code = 3
+
+
+class Drifted(PointsegError):
+    """New scans that are unlike the training scans, where that was to end the command; exit code 3."""
+
+    exit_code = 3
+
+
+class ServiceError(PointsegError):
+    """A scoring service that cannot be reached, refuses what it is sent, or does not answer as it should.
+
+    Args:
+        status: of the HTTP answer; None where there was none.
+        request_id: by which the service's log knows the request.
+    """
+
+    def __init__(
+        self, what: str, *, where: object = None, remedy: str = "", status: int | None = None, request_id: str = ""
+    ) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.status, self.request_id = status, request_id

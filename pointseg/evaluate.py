@@ -4,6 +4,8 @@
   python -m pointseg.evaluate checkpoint=RUN_FOLDER split=test
   python -m pointseg.evaluate checkpoint=RUN_FOLDER data=semantickitti data.root=DIR
   python -m pointseg.evaluate checkpoint=RUN/checkpoints/last.ckpt 'data.split.val=[10]' output=DIR
+  python -m pointseg.evaluate checkpoint=RUN_FOLDER views.count=8                test-time augmentation, and what it brings
+  python -m pointseg.evaluate submission=FILE.zip data=semantickitti data.root=DIR     whether the server would take it
 
 checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, or models:/NAME@ALIAS of the MLflow registry.
 """

@@ -1,4 +1,4 @@
-"""Write a trained model for other runtimes, checked against itself. Needs: pip install 'pointseg[export]'.
+"""Write a trained model for other runtimes, checked against itself. Needs the extra export.
 
   python -m pointseg.export checkpoint=RUN_FOLDER output=DIR                    model.onnx, float32
   python -m pointseg.export checkpoint=RUN_FOLDER format=onnx-int8 output=DIR   8 bits, refused if labels change
@@ -6,6 +6,7 @@
   python -m pointseg.export checkpoint=RUN_FOLDER format=onnx-int8 scans=20 data=semantickitti data.root=DIR output=DIR
   python -m pointseg.evaluate checkpoint=DIR                                    scores what was exported
 
+The extra: python -m pip install -c environments/constraints.txt -e '.[export]'
 checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, or models:/NAME@ALIAS of the MLflow registry.
 """
 

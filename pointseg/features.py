@@ -165,15 +165,23 @@ class FeatureSpec:
         ]
         features = torch.cat(normalised, dim=-1)
         if self.knots:
-            features = torch.cat([features, self._encoded(features)], dim=-1)
-        return features if mask is None else features.masked_fill(~mask[..., None], 0.0)
+            features = self._with_pieces(features)
+        return features if mask is None else features.masked_fill_(~mask[..., None], 0.0)
 
-    def _encoded(self, features: Tensor) -> Tensor:
-        """(..., F) normalised -> (..., F * intervals), piece by piece."""
-        knots = features.new_tensor(self.knots)
-        low, high = knots[:-1], knots[1:]
-        pieces = ((features[..., None] - low) / (high - low)).clamp(0.0, 1.0)
-        return (2.0 * pieces - 1.0).flatten(-2)
+    def _with_pieces(self, values: Tensor) -> Tensor:
+        """(..., V) normalised -> (..., V + V * intervals): the values, then each piece by piece.
+
+        A piece is a line, cut off at -1 and 1, so all lines are one matrix product: many times as fast as by intervals.
+        """
+        knots, width = values.new_tensor(self.knots), values.shape[-1]
+        slope = 2.0 / knots.diff()
+        own = torch.eye(width, dtype=values.dtype, device=values.device)
+        lines = torch.cat([own, torch.kron(own, slope[None])], dim=1)
+        at_zero = torch.cat([own.new_zeros(width), (-1.0 - knots[:-1] * slope).repeat(width)])
+        with torch.autocast(values.device.type, enabled=False):  # half precision would round coordinates to decimetres
+            columns = torch.addmm(at_zero, values.reshape(-1, width), lines)
+        columns[:, width:].clamp_(-1.0, 1.0)
+        return columns.view(*values.shape[:-1], -1)
 
     def _width(self, name: str) -> int:
         return len(self.pillar_cells) if name in ("extent", "count") else 1
@@ -194,14 +202,25 @@ def ground_height(xyz_N3: Tensor, cell: float) -> Tensor:
     """
     index_N, edge = _cells(xyz_N3, cell)
     lowest_GG = _reduce(xyz_N3[:, 2], index_N, edge, "amin").view(1, 1, edge, edge)
-    around = F.unfold(F.pad(lowest_GG, (1, 1, 1, 1), value=EMPTY), 3).view(1, 9, edge, edge)
-    median_GG = around.masked_fill(around >= EMPTY / 2, torch.nan).nanmedian(dim=1, keepdim=True).values
-    lowest_GG = torch.where((lowest_GG < EMPTY / 2) & (lowest_GG < median_GG - 1.0), median_GG, lowest_GG)
+    lowest_GG = _without_outliers(lowest_GG)
     lowest_GG = -F.max_pool2d(-lowest_GG, 3, stride=1, padding=1)
     known_GG = (lowest_GG < EMPTY / 2).to(lowest_GG.dtype)
     total = F.avg_pool2d(lowest_GG * known_GG, 3, stride=1, padding=1)
     ground_GG = total / F.avg_pool2d(known_GG, 3, stride=1, padding=1).clamp(min=1e-6)
     return xyz_N3[:, 2] - ground_GG.flatten()[index_N]
+
+
+def _without_outliers(lowest_GG: Tensor) -> Tensor:
+    """(1, 1, G, G): a cell 1 m below the median of the 3 x 3 cells around it gets that median; most cells are empty."""
+    row_C, column_C = (lowest_GG[0, 0] < EMPTY / 2).nonzero(as_tuple=True)
+    padded = F.pad(lowest_GG[0, 0], (1, 1, 1, 1), value=EMPTY)
+    step = torch.arange(3, device=lowest_GG.device)
+    around_C33 = padded[(row_C[:, None] + step)[:, :, None], (column_C[:, None] + step)[:, None, :]]
+    around_C9 = around_C33.flatten(1)
+    median_C = around_C9.masked_fill(around_C9 >= EMPTY / 2, torch.nan).nanmedian(dim=1).values
+    centre_C = around_C9[:, 4]
+    lowest_GG[0, 0, row_C, column_C] = torch.where(centre_C < median_C - 1.0, median_C, centre_C)
+    return lowest_GG
 
 
 def pillar_extent_and_count(xyz_N3: Tensor, cell: float) -> tuple[Tensor, Tensor]:

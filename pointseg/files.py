@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import Any
 
 from pointseg.errors import OutputError
 
-__all__ = ["check_writable", "whole_file", "write_json", "write_text"]
+__all__ = ["check_writable", "remove_folder", "whole_file", "write_json", "write_text"]
 
 
 @contextmanager
@@ -52,6 +53,19 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Write indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_folder(folder: Path) -> None:
+    """Make room for what is written anew, where an earlier try has left a folder.
+
+    Raises:
+        OutputError: if it cannot be removed.
+    """
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise OutputError(f"the folder cannot be emptied ({error.strerror})", where=folder) from error
 
 
 def check_writable(folder: Path, where: str) -> None:

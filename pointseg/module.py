@@ -22,12 +22,14 @@ from torch import Tensor
 from pointseg import losses
 from pointseg.bundle import CHECKPOINT_KEY, TrainedModel, load_checkpoint
 from pointseg.data.clouds import Batch, Cloud
+from pointseg.data.seen import joined
 from pointseg.errors import CheckpointError, ConfigError
 from pointseg.features import FeatureSpec
+from pointseg.inference import check_inference, cloud_logits
 from pointseg.labels import LabelMap
 from pointseg.metrics import Scores, confusion_matrix, score
 from pointseg.models import SegmentationModel
-from pointseg.predictor import check_inference, cloud_logits
+from pointseg.randomness import Purpose, key
 
 __all__ = ["SegmentationModule"]
 
@@ -50,9 +52,10 @@ class SegmentationModule(pl.LightningModule):
         final_lr_ratio: learning rate at the end, relative to the peak.
         gradient_clip: largest norm of the whole gradient; None for no limit.
         accumulate: in how many parts a step's batch goes through the model.
-        points_per_pass, votes: how scans are predicted (see `predictor.cloud_logits`).
+        points_per_pass, votes: how scans are predicted (see `inference.cloud_logits`).
         remission_mean: of the training points; stands in for remission when a scan has none.
         provenance: plain values for the bundle.
+        input_statistics: what the training scans look like, for the bundle (see `pointseg.data.statistics`).
 
     Example:
         >>> labels, features = LabelMap.load("semantickitti"), FeatureSpec()
@@ -81,6 +84,7 @@ class SegmentationModule(pl.LightningModule):
         votes: int = 1,
         remission_mean: float = 0.0,
         provenance: dict[str, Any] | None = None,
+        input_statistics: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.class_weights: Tensor
@@ -95,6 +99,7 @@ class SegmentationModule(pl.LightningModule):
         self.gradient_clip, self.accumulate = gradient_clip, accumulate
         self.inference: dict[str, Any] = {"points_per_pass": points_per_pass, "votes": votes}
         self.remission_mean, self.provenance = float(remission_mean), dict(provenance or {})
+        self.input_statistics = input_statistics
         # no buffer: weight averaging swaps and averages those
         self.confusion: Tensor | None = None
         self.scores: Scores | None = None  # of the last validation or test
@@ -144,6 +149,10 @@ class SegmentationModule(pl.LightningModule):
 
     def _loss(self, part: Batch, normalisers: Tensor) -> tuple[Tensor, Tensor]:
         """This part's share of the global loss, and of its terms: cross-entropy, Lovasz-softmax, penalty."""
+        if (
+            part.keys is not None
+        ):  # what is dropped depends on the cloud alone, not on who trains it or when it is resumed
+            self.model.draw_by([key(own, Purpose.NETWORK_DROPOUT) for own in part.keys.tolist()])
         logits_BNK, penalty = self.model.logits_and_penalty(part.features, part.coords, part.mask)
         cross_entropy, _ = losses.cross_entropy_sum(
             logits_BNK.flatten(0, 1), part.labels.flatten(), self.class_weights, label_smoothing=self.label_smoothing
@@ -200,11 +209,18 @@ class SegmentationModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         size = self.label_map.num_classes + 1
         self.confusion = torch.zeros(size, size, dtype=torch.int64, device=self.device)
+        if dist.is_available() and dist.is_initialized():
+            for (
+                buffer
+            ) in self.model.buffers():  # what is scored is what a checkpoint keeps: the first process's statistics
+                dist.broadcast(buffer, 0)
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, scan: Cloud, batch_idx: int) -> Tensor:
-        """Predict a whole scan; returns the training ids (N,)."""
+        """Predict a whole scan; returns the training ids (N,). One without points counts nothing."""
+        if len(scan.points) == 0:
+            return scan.labels
         logits_NK = cloud_logits(self.model, self.feature_spec, scan.points, **self.inference)
         prediction_N = logits_NK.argmax(dim=1) + 1
         assert self.confusion is not None
@@ -236,23 +252,29 @@ class SegmentationModule(pl.LightningModule):
     def trained(self) -> TrainedModel:
         """The model as it is now, with all that prediction needs."""
         inference = {**self.inference, "remission_mean": self.remission_mean}
-        return TrainedModel(self.model, self.feature_spec, self.label_map, inference, dict(self.provenance))
+        return TrainedModel(
+            self.model, self.feature_spec, self.label_map, inference, dict(self.provenance), self.input_statistics
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[CHECKPOINT_KEY] = self.trained().describe()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another architecture, class set or feature set.
+        """Refuse a checkpoint of another architecture, class set or feature set; remember what its weights have seen.
 
         Raises:
             CheckpointError: naming what differs.
         """
-        check_same_model(checkpoint.get(CHECKPOINT_KEY), self.trained().describe())
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        check_same_model(saved, self.trained().describe())
+        self.provenance = joined(self.provenance, (saved or {}).get("provenance") or {})
 
     @classmethod
     def from_checkpoint(cls, path: str, **settings: Any) -> SegmentationModule:
         """A module with a checkpoint's model, features and label map, e.g. to fine-tune it; no code is executed."""
         trained = load_checkpoint(path)
+        if settings.get("provenance"):
+            settings["provenance"] = joined(settings["provenance"], trained.provenance)
         return cls(trained.model.train(), trained.label_map, trained.features, **settings)
 
 
@@ -322,9 +344,9 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
     """A batch as at most `parts` smaller ones, along the clouds."""
     if parts == 1:
         return [batch]
-    masks = batch.mask.chunk(parts) if batch.mask is not None else [None] * parts
+    masks, keys = (t.chunk(parts) if t is not None else [None] * parts for t in (batch.mask, batch.keys))
     columns = zip(batch.features.chunk(parts), batch.coords.chunk(parts), batch.labels.chunk(parts), strict=True)
-    return [Batch(*column, mask) for column, mask in zip(columns, masks, strict=False)]
+    return [Batch(*column, *more) for column, *more in zip(columns, masks, keys, strict=False)]
 
 
 def _sum_over_ranks(values: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class Purpose(IntEnum):
     MIX = 12
     MIX_PARTNER = 13
     PASTE = 14
+    COLLECTION = 15
 
 
 def _signed(value: int) -> int:

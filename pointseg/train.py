@@ -6,6 +6,7 @@ python -m pointseg.train +experiment=quick                        seconds, to se
 python -m pointseg.train data=semantickitti data.root=DIR 'data.split.train=[0,1]' 'data.split.val=[2]'
 python -m pointseg.train data.labels=my_classes.yaml data=semantickitti data.root=DIR
 python -m pointseg.train -m optimizer.lr=0.001,0.003 seed=0,1     four runs under one MLflow run
+python -m pointseg.train -m compute.sweep.trials=20 'optimizer.lr=tag(log, interval(1e-4,1e-2))' 'data.batch_size=choice(4,8)'
 python -m pointseg.train resume=RUN_FOLDER trainer.max_epochs=20  go on where it stopped
 python -m pointseg.train rerun=RUN_FOLDER seed=1                  the same again, in a new folder
 """

@@ -1,8 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers and lists as people read them."""
 
 from __future__ import annotations
 
-__all__ = ["counted", "duration"]
+from collections.abc import Sequence
+
+__all__ = ["counted", "duration", "listed"]
 
 
 def counted(number: int, noun: str) -> str:
@@ -17,3 +19,8 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {seconds % 60:02d} s" if minutes else f"{seconds} s"
+
+
+def listed(names: Sequence[str], most: int = 24) -> str:
+    """The first few of many: "a, b, c and 9 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

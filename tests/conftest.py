@@ -40,7 +40,7 @@ class KittiTree:
         return self.root / "sequences" / sequence / "labels" / f"{frame}.label"
 
 
-def scan_points(count: int, seed: int) -> NDArray[np.float32]:
+def scan_points(count: int, seed: int = 0) -> NDArray[np.float32]:
     """(N, 4) random points around a sensor 1.7 m above the ground."""
     random = np.random.default_rng(seed)
     low, high = [-40.0, -40.0, -1.8, 0.0], [40.0, 40.0, 3.0, 1.0]

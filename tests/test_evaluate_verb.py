@@ -117,3 +117,17 @@ def test_a_checkpoint_that_brings_code_is_refused_and_does_not_run(kind: str, tm
     message = run("evaluate", "checkpoint=bad.ckpt", cwd=tmp_path).message
     assert "bad.ckpt" in message
     assert not (tmp_path / "ran").exists()
+
+
+def test_views_say_what_they_bring_and_cost(run_folder: Path, tmp_path: Path) -> None:
+    done = succeed(run("evaluate", f"checkpoint={run_folder}", "views.count=3", "output=seen", cwd=tmp_path))
+    plain = succeed(run("evaluate", f"checkpoint={run_folder}", "output=plain", cwd=tmp_path))
+    assert "3 views: mIoU" in done.out
+    assert "3 views" not in plain.out
+    seen, before = (100 * scores(tmp_path / name)["miou"] for name in ("seen", "plain"))
+    assert f"mIoU {seen:.2f} % instead of {before:.2f} % ({seen - before:+.2f})" in done.out
+
+
+@pytest.mark.parametrize(("word", "key"), [("views.count=0", "views.count"), ("views.scale=2", "views.scale")])
+def test_views_that_cannot_be_are_refused(word: str, key: str, run_folder: Path, tmp_path: Path) -> None:
+    assert key in run("evaluate", f"checkpoint={run_folder}", word, cwd=tmp_path).message

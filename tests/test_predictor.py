@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import scan_points
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pointseg.bundle import TrainedModel
 from pointseg.errors import ConfigError, DataError
 from pointseg.features import FeatureSpec
+from pointseg.inference import check_inference, cloud_logits
 from pointseg.labels import LabelMap
 from pointseg.models import SegmentationModel
-from pointseg.predictor import Predictor, check_inference, cloud_logits
+from pointseg.predictor import Predictor
+from pointseg.views import Views
 
 Scan = NDArray[np.float32]
 
@@ -217,3 +220,58 @@ def test_array_of_another_shape_is_refused(trained: TrainedModel, shape: tuple[i
 def test_bad_setting_names_its_key(points_per_pass: int | None, votes: int, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"inference\.{key}"):
         check_inference(points_per_pass, votes)
+
+
+# ---- several clouds at once ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("points_per_pass", [None, 300])
+def test_many_clouds_are_predicted_as_one_by_one(trained: TrainedModel, points_per_pass: int | None) -> None:
+    predictor = predictor_of(trained, points_per_pass=points_per_pass)
+    clouds = [scan_points(count, seed=count) for count in (1, 2, 299, 900, 300, 17)]
+    clouds[4] = clouds[4][:, :3]
+    for together, alone in zip(
+        predictor.predict_many(clouds, probabilities=True),
+        [predictor.predict(cloud, probabilities=True) for cloud in clouds],
+        strict=True,
+    ):
+        assert np.array_equal(together.raw_ids, alone.raw_ids)
+        assert together.probabilities is not None
+        assert alone.probabilities is not None
+        np.testing.assert_allclose(together.probabilities, alone.probabilities, atol=1e-6)
+        assert together.notes == alone.notes
+
+
+def test_several_views_of_many_clouds(trained: TrainedModel) -> None:
+    predictor = Predictor(trained, views=Views(count=2))
+    clouds = [scan_points(count, seed=count) for count in (100, 200)]
+    expected = [predictor(cloud) for cloud in clouds]
+    assert all(map(np.array_equal, [found.raw_ids for found in predictor.predict_many(clouds)], expected))
+
+
+def test_small_clouds_share_a_pass() -> None:
+    spy = Spy(19)
+    predictor = Predictor(TrainedModel(spy, NUMBER, LabelMap.load("semantickitti"), {"points_per_pass": 10}))
+    clouds = [np.full((count, 4), count, np.float32) for count in (3, 5, 30)]
+    predictor.predict_many(clouds)
+    assert sorted(map(len, spy.clouds)) == [5, 5, 10, 10, 10]  # the cloud of 3 is padded to the other's 5
+
+
+def test_a_bad_cloud_among_many_is_refused(trained: TrainedModel) -> None:
+    with pytest.raises(DataError, match="NaN"):
+        Predictor(trained).predict_many([scan_points(50), np.full((5, 4), np.nan, np.float32)])
+
+
+def test_notes_are_given_and_no_warning(trained: TrainedModel) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        notes = Predictor(trained).predict(scan_points(200)[:, :3]).notes
+    assert [note.kind for note in notes][:1] == ["no remission"]
+
+
+def test_a_warning_names_the_line_that_calls(trained: TrainedModel) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Predictor(trained)(scan_points(200)[:, :3])
+        Predictor(trained).train_ids(scan_points(200)[:, :3])
+    assert {warning.filename for warning in caught} == {__file__}

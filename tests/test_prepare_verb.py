@@ -61,7 +61,7 @@ def test_same_seed_same_files(tmp_path: Path, tmp_path_factory: pytest.TempPathF
         (["output=o", "synthetic.scans=3", "format=packed", "record=tiny"], "record"),
         (["output=o", "synthetic.scans=3", "format=packed", "surroundings.pillar_cells=[0]"], "pillar_cells"),
         (["output=o", "synthetic.scan=7"], "synthetic.scans"),
-        (["output=o", "compute=aml_cpu"], "compute=aml_cpu"),
+        (["output=o", "compute=moon"], "compute=moon"),
     ],
 )
 def test_what_cannot_be_written_is_refused(words: list[str], named: str, tmp_path: Path) -> None:
@@ -87,6 +87,7 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
+@pytest.mark.slow
 def test_raw_scans_become_a_store_that_trains(raw: Path, tmp_path: Path) -> None:
     done = succeed(run("prepare", "input=raw", "output=store", cwd=tmp_path))
     assert "Packed 5 scans" in done.out
@@ -117,6 +118,7 @@ def test_bad_files_end_with_code_2_and_no_store(raw: Path, tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.slow
 def test_good_scans_are_packed_where_bad_ones_are_skipped(raw: Path, tmp_path: Path) -> None:
     bad = sorted(raw.rglob("*.bin"))[1]
     bad.write_bytes(bad.read_bytes()[:-3])

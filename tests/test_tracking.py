@@ -18,9 +18,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from pointseg.bundle import TrainedModel, save_bundle
 from pointseg.errors import TrackingError
+from pointseg.features import FeatureSpec
+from pointseg.labels import LabelMap
+from pointseg.models import PointNetSeg
+from pointseg.predictor import Predictor
 from pointseg.tracking import MlflowTracker, download_model, finish_parent, resolve_uri, start, start_parent
 
 pytest.importorskip("mlflow", reason="MLflow is not installed")
@@ -146,7 +153,7 @@ def test_off_is_none(uri: str | None, tmp_path: Path) -> None:
     assert resolve_uri(uri, tmp_path) is None
 
 
-@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "./mlruns", "/tmp/mlruns", "mlruns"])
+@pytest.mark.parametrize("uri", ["file:///mlruns", "./mlruns", "/mlruns", "mlruns"])
 def test_folders_are_refused_with_a_remedy(uri: str, tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="sqlite:///"):
         resolve_uri(uri, tmp_path)
@@ -708,6 +715,31 @@ def test_a_registered_model_comes_as_a_folder(home: Path) -> None:
     tracker.client.set_registered_model_alias("net", "champion", "1")
     folders = [download_model(f"models:/net{end}", "auto", home) for end in ("@champion", "/1", "/latest")]
     assert [(folder / "model.yaml").read_text() for folder in folders] == ["a: 1"] * 3
+
+
+def test_a_predictor_is_loaded_from_the_registry(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the current folder's database, as its documentation says."""
+    label_map = LabelMap.load("semantickitti")
+    features = FeatureSpec(use=("x", "y", "z"))
+    model = PointNetSeg(
+        3,
+        label_map.num_classes,
+        local_widths=(4,),
+        global_widths=(8,),
+        head_widths=(8,),
+        input_transform=False,
+        feature_transform=False,
+    )
+    save_bundle(home / "bundle", TrainedModel(model, features, label_map))
+    tracker = begin(home)
+    tracker.log_artifact(home / "bundle", "model")
+    tracker.client.create_registered_model("net")
+    tracker.client.create_model_version("net", f"{stored(tracker).info.artifact_uri}/model", tracker.run_id)
+    tracker.client.set_registered_model_alias("net", "champion", "1")
+    monkeypatch.chdir(home)
+    points = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    found = Predictor.load("models:/net@champion").logits(points)
+    assert torch.equal(found, Predictor.load(home / "bundle").logits(points))
 
 
 @pytest.mark.parametrize("uri", ["models:/none@champion", "models:/none/1", "models:/none/latest"])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from verbs import KITTI_SPLIT, SMALL, SMALL_TRAINING, kitti_folder, own_environment, run, spawn, succeed
 
-from pointseg.cli import entry
+from pointseg.cli import command_line
 
 
 def test_what_a_run_says(tmp_path: Path) -> None:
@@ -40,8 +40,8 @@ def test_what_a_run_says(tmp_path: Path) -> None:
 
 def test_two_runs_in_one_second_get_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(entry.time, "strftime", lambda _: "now")
-    assert [entry._new_folder().relative_to(tmp_path) for _ in range(2)] == [
+    monkeypatch.setattr(command_line.time, "strftime", lambda _: "now")
+    assert [command_line.new_folder().relative_to(tmp_path) for _ in range(2)] == [
         Path("outputs/now/now"),
         Path("outputs/now/now-2"),
     ]

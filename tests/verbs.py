@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -55,8 +57,10 @@ class Done:
 
 
 def run(verb: str, *words: str, cwd: Path, **environment: str) -> Done:
-    """`python -m pointseg.VERB WORDS` inside this process, which is left as it was."""
-    module = importlib.import_module(f"pointseg.{verb}")
+    """`python -m pointseg.VERB WORDS`, or `python scripts/VERB.py WORDS`, inside this process, which is left as it was."""
+    module = _script(verb) if _script_file(verb).is_file() else importlib.import_module(f"pointseg.{verb}")
+    if hasattr(module, "__path__"):  # a package beside its verb
+        module = importlib.import_module(f"pointseg.{verb}.__main__")
     out, err = io.StringIO(), io.StringIO()
     with _kept_state(cwd, environment), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -92,8 +96,24 @@ def _kept_state(cwd: Path, environment: dict[str, str]) -> Iterator[None]:
         os.environ.update(variables)
 
 
+def _script_file(verb: str) -> Path:
+    return Path(__file__).parents[1] / "scripts" / f"{verb}.py"
+
+
+def _script(verb: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(f"script_{verb}", _script_file(verb))
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    path = sys.path[:]
+    specification.loader.exec_module(module)
+    sys.path[:] = path
+    return module
+
+
 def command(verb: str, words: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", f"pointseg.{verb}", *words]
+    script = _script_file(verb)
+    return [sys.executable, *([str(script)] if script.is_file() else ["-m", f"pointseg.{verb}"]), *words]
 
 
 def own_environment(**more: str) -> dict[str, str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -20,9 +22,10 @@ import pointseg
 from pointseg.cli.overrides import parse
 from pointseg.errors import ConfigError
 
-__all__ = ["check_targets", "compose_checked", "config_folder", "groups"]
+__all__ = ["check_targets", "compose_checked", "config_folder", "given_words", "groups"]
 
-OPEN_KEYS = ("tracking.tags",)  # mappings to which users add keys of their own
+# mappings to which users add keys of their own
+OPEN_KEYS = ("aci.environment", "clusters", "compute.tags", "environments", "tags", "tracking.tags")
 
 
 @lru_cache(maxsize=1)
@@ -116,9 +119,17 @@ def _first(override: Override) -> str:
     """The override with its first value, if it sweeps."""
     if not override.is_sweep_override():
         return override.input_line or ""
-    first = next(iter(override.sweep_string_iterator()), "null")
+    first = next(iter(given_words(override)), "null")
     prefix = "+" if (override.input_line or "").startswith("+") else ""
     return f"{prefix}{override.key_or_group}={first}"
+
+
+def given_words(override: Override) -> list[str]:
+    """The values of an override that sweeps, as words; of an interval its ends."""
+    value = override._value
+    if isinstance(value, IntervalSweep):
+        return [str(value.start), str(value.end)]
+    return list(override.sweep_string_iterator())
 
 
 def _check_sweep(override: Override, multirun: bool) -> None:
@@ -128,13 +139,19 @@ def _check_sweep(override: Override, multirun: bool) -> None:
             where=override.input_line,
             remedy="Add -m to run them all, or put the value in quotes.",
         )
+    if isinstance(override._value, Glob):
+        raise ConfigError(
+            "glob() finds nothing here", where=override.input_line, remedy="List the values: choice(a,b)."
+        )
+    if isinstance(override._value, RangeSweep) and not override._value.step:
+        raise ConfigError("a range with steps of 0 has no end", where=override.input_line, remedy="Give another step.")
 
 
 def _check_option(override: Override, options: list[str]) -> None:
     if override.is_delete():
         return
     values = (
-        [str(v).strip("'\"") for v in override.sweep_string_iterator()]
+        [str(v).strip("'\"") for v in given_words(override)]
         if override.is_sweep_override()
         else [str(override.value())]
     )
@@ -165,15 +182,22 @@ def _check_kind(override: Override, base: DictConfig) -> None:
     default = OmegaConf.select(base, override.key_or_group)
     if override.is_delete() or default is None:
         return
-    values = override.sweep_iterator() if override.is_sweep_override() else iter([override.value()])
-    for value in values:
+    for value in _values(override):
         value = value.text if isinstance(value, QuotedString) else value
         if value is not None and "${" not in str(value) and not _is_of_kind(value, default):
             raise ConfigError(
                 f"{value!r} is not of the kind of the default, {default}",
                 where=override.input_line,
-                remedy="See --help for what the key takes.",
+                remedy="Write int(interval(a,b))."
+                if override.is_interval_sweep() and isinstance(default, int)
+                else "See --help for what the key takes.",
             )
+
+
+def _values(override: Override) -> Iterable[Any]:
+    if override.is_interval_sweep():
+        return [override._value.start, override._value.end]
+    return override.sweep_iterator() if override.is_sweep_override() else [override.value()]
 
 
 def _is_of_kind(value: Any, default: Any) -> bool:
@@ -231,9 +255,20 @@ def _leaves(config: DictConfig, prefix: str) -> Iterable[str]:
             yield from _leaves(node, f"{prefix}{name}.")
 
 
+@contextmanager
+def _aside() -> Iterator[None]:
+    """Hydra is one for the whole process: within a verb that it runs, it is set aside while another is composed."""
+    instance = GlobalHydra.instance()
+    running, instance.hydra = instance.hydra, None
+    try:
+        yield
+    finally:
+        instance.hydra = running
+
+
 def _compose(verb: str, overrides: list[str]) -> DictConfig:
     try:
-        with initialize_config_dir(str(config_folder()), version_base="1.3", job_name=verb):
+        with _aside(), initialize_config_dir(str(config_folder()), version_base="1.3", job_name=verb):
             config = compose(config_name=verb, overrides=overrides)
         OmegaConf.to_container(config, resolve=True)  # refuses what cannot be resolved
         return config

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from pointseg import tracking
-from pointseg.cli import checks, saved
-from pointseg.cli.building import build_data, plain, progress_bar
+from pointseg.cli import checks, saved, submitting
+from pointseg.cli.building import build_data
 from pointseg.cli.entry import Job
+from pointseg.cli.values import plain, progress_bar, refused_values
+from pointseg.data.sources import ScanSource
 from pointseg.errors import ConfigError
-from pointseg.evaluation import evaluate, scores_table
+from pointseg.evaluation import Evaluation, evaluate, scores_table
 from pointseg.files import check_writable
+from pointseg.labels import LabelMap
 from pointseg.predictor import Predictor
 from pointseg.training.devices import choose_compute
+from pointseg.views import Views
 from pointseg.words import counted
 
-__all__ = ["evaluate_job", "fetch_checkpoint", "with_data_of_run"]
+__all__ = ["data_name", "evaluate_job", "fetch_checkpoint", "views_of", "with_data_of_run"]
 
 log = logging.getLogger(__name__)
 
@@ -33,37 +39,81 @@ def evaluate_job(job: Job) -> None:
         CheckpointError, DataError: if it, or the data, cannot be used.
     """
     config = job.config
+    if config.submission:
+        submitting.check_archive(config)
+        return
     if not config.checkpoint:
         raise ConfigError("no checkpoint is given", where="checkpoint", remedy="Name it: checkpoint=RUN_FOLDER.")
+    views = views_of(config)
     compute = choose_compute(config.accelerator)
     folder = Path(str(config.output)).expanduser() if config.output else job.folder
     check_writable(folder, "output" if config.output else "hydra.run.dir")
     path = fetch_checkpoint(config, job)
-    predictor = Predictor.load(path, compute.device)
+    predictor = Predictor.load(path, compute.device, views=views)
     config = with_data_of_run(config)
     checks.check_targets(config)
     data = build_data(config, predictor.trained.features)
     source = data.source(config.split, progress_bar(f"{config.split} scans"))
-    log.info("Evaluating %s on %s of %s, on %s", path, counted(len(source), "scan"), _name(config), compute.reason)
+    log.info("Evaluating %s on %s of %s, on %s", path, counted(len(source), "scan"), data_name(config), compute.reason)
+    began = time.perf_counter()
     result = evaluate(predictor, source, label_map=data.label_map, progress=progress_bar("scoring"))
+    seconds = time.perf_counter() - began
     written = result.write(folder)
     log.info("\n%s\n", scores_table(result.scores, result.label_map, result.scans))
+    if views.count > 1:
+        _say_gain(path, views, result, seconds, source, data.label_map, compute.device)
     for file in written:
         log.info("  %s", file)
     _track(config, job, result.scores.to_dict(result.label_map.class_names, result.scans), written)
 
 
-def fetch_checkpoint(config: DictConfig, job: Job) -> str | Path:
-    checkpoint = str(config.checkpoint)
+def views_of(config: DictConfig) -> Views:
+    """The `views` section."""
+    with refused_values("views"):
+        return Views(**plain(config.views))
+
+
+def _say_gain(
+    path: str | Path,
+    views: Views,
+    result: Evaluation,
+    seconds: float,
+    source: ScanSource,
+    label_map: LabelMap,
+    device: torch.device,
+) -> None:
+    """What the views brought and what they cost, against the same scans as they are."""
+    began = time.perf_counter()
+    plainly = evaluate(
+        Predictor.load(path, device), source, label_map=label_map, show=0, progress=progress_bar("without views")
+    )
+    before, after = 100 * plainly.scores.miou, 100 * result.scores.miou
+    times = seconds / (time.perf_counter() - began)
+    log.info(
+        "%d views: mIoU %.2f %% instead of %.2f %% (%+.2f), accuracy %+.2f, at %.1f times the time, %.2f s a scan\n",
+        views.count,
+        after,
+        before,
+        after - before,
+        100 * (result.scores.accuracy - plainly.scores.accuracy),
+        times,
+        seconds / result.scans,
+    )
+
+
+def fetch_checkpoint(config: DictConfig, job: Job, key: str = "checkpoint") -> str | Path:
+    """Where the model lies that a key names; one of a registry is downloaded."""
+    checkpoint = str(config[key])
     if checkpoint.startswith("models:/"):
         return tracking.download_model(checkpoint, config.tracking.uri, job.start_dir)
     return checkpoint
 
 
-def with_data_of_run(config: DictConfig) -> DictConfig:
-    """Where the checkpoint lies in a run folder and no other data is chosen: the data of that run, plus overrides."""
+def with_data_of_run(config: DictConfig, key: str = "checkpoint") -> DictConfig:
+    """Where the checkpoint that a key names lies in a run folder and no other data is chosen: the data of that run, plus
+    overrides."""
     overrides = list(HydraConfig.get().overrides.task)
-    path = saved.run_config_of(str(config.checkpoint))
+    path = saved.run_config_of(str(config[key]))
     if path is None:
         return config
     earlier = saved.load_config(path)
@@ -73,10 +123,11 @@ def with_data_of_run(config: DictConfig) -> DictConfig:
     only_data = OmegaConf.create({"data": OmegaConf.to_container(earlier.data)})
     assert isinstance(only_data, DictConfig)
     data_overrides = [o for o in overrides if o.startswith("data.")]
-    return saved.with_overrides(only_data, config, data_overrides, "checkpoint")
+    return saved.with_overrides(only_data, config, data_overrides, key)
 
 
-def _name(config: DictConfig) -> str:
+def data_name(config: DictConfig) -> str:
+    """Which data are scored, in words."""
     root = config.data.get("root")
     kind = str(config.data._target_).rsplit(".", 1)[-1].removesuffix("DataModule")
     return f"{kind} {config.split}" + (f" in {root}" if root else "")

@@ -13,12 +13,13 @@ from omegaconf import DictConfig
 
 from pointseg import bundle
 from pointseg.cli import checks
-from pointseg.cli.building import build_data, progress_bar
+from pointseg.cli.building import build_data
 from pointseg.cli.entry import Job
 from pointseg.cli.evaluating import fetch_checkpoint, with_data_of_run
+from pointseg.cli.values import progress_bar
 from pointseg.data.datamodule import ScanDataModule
 from pointseg.errors import CheckpointError, ConfigError, PointsegError
-from pointseg.exporting.runtime import needed
+from pointseg.extras import needed
 from pointseg.files import check_writable, write_json
 from pointseg.predictor import Predictor
 
@@ -87,7 +88,7 @@ def _check(config: DictConfig) -> None:
             remedy="Give 1 or more.",
         )
     for package in ("onnx", "onnxruntime"):
-        needed(package)
+        needed(package, "export", "ONNX")
 
 
 @contextmanager

@@ -17,21 +17,48 @@ __all__ = ["PATH_KEYS", "parse", "quote", "quote_all", "split_arguments"]
 # Keys whose value is a path, a URL or a name for people: always taken as it was passed.
 PATH_KEYS = frozenset(
     {
+        "aci.certificate",
+        "aci.image",
+        "aci.private_key",
+        "aci.registry_identity",
+        "aci.subnet",
+        "aci.tls_image",
+        "admin_file",
+        "against",
+        "batch.environment",
         "checkpoint",
+        "collect",
         "data.labels",
         "data.root",
+        "description",
+        "deployment",
         "hydra.run.dir",
         "hydra.sweep.dir",
         "input",
+        "key",
+        "key_file",
         "labels",
+        "local.folder",
+        "local.key_file",
+        "managed.environment",
+        "managed.smoke_scan",
         "manifest",
         "output",
+        "path",
         "rerun",
         "resume",
+        "run",
+        "scores",
+        "submission",
+        "tls.certificate",
+        "tls.key",
         "tracking.run_name",
         "tracking.uri",
+        "url",
     }
 )
+# of `pipeline`: words of other verbs, in brackets
+WORD_LISTS = ("prepare", "train", "evaluate", "register", "deploy", "drift")
 MULTIRUN_FLAGS = ("-m", "--multirun")
 
 
@@ -87,11 +114,30 @@ def _quote_one(override: str, multirun: bool) -> str:
             return f"{key}={quote(value, literal=False)}"
         parts = value.split(",") if multirun and value[0] not in "'\"" else [value]
         return f"{key}=" + ",".join(quote(part) for part in parts)
+    if name in WORD_LISTS and value[0] == "[" and value[-1] == "]":
+        return f"{key}=[" + ",".join(quote(word) for word in _words_within(value[1:-1])) + "]"
     try:
         parse([override])
     except ConfigError:
         return f"{key}={quote(value)}"
     return override
+
+
+def _words_within(text: str) -> list[str]:
+    """Words between commas; those within brackets, braces or quotes separate none."""
+    words, depth, quoted = [""], 0, ""
+    for letter in text:
+        if quoted:
+            quoted = "" if letter == quoted else quoted
+        elif letter in "'\"":
+            quoted = letter
+        else:
+            depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and not quoted and depth == 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return [word.strip() for word in words if word.strip()]
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pointseg.cli.building import plain, progress_bar, refused_values
 from pointseg.cli.entry import Job
+from pointseg.cli.values import plain, progress_bar, refused_values
 from pointseg.data.checking import Finding, ScanCheck, finding_lines
 from pointseg.data.exploration import explore
 from pointseg.data.manifest import MANIFEST, Entry, Manifest
@@ -31,7 +32,7 @@ from pointseg.labels import LabelMap
 from pointseg.report.exploration_page import write_page
 from pointseg.words import counted, duration
 
-__all__ = ["prepare_job"]
+__all__ = ["check_preparation", "prepare_job"]
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +47,29 @@ def prepare_job(job: Job) -> None:
         InvalidData: if files are bad and `on_error` is stop (exit code 2).
         OutputError: if the folder cannot be written or holds something else.
     """
-    _Preparation(job).run()
+    _Preparation(job.config, job.folder, HydraConfig.get().overrides.task).run()
+
+
+def check_preparation(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse what can be refused without looking at scans.
+
+    Raises:
+        ConfigError: for settings that contradict each other, or that there are not.
+    """
+    _Preparation(config, Path(), overrides).check_settings()
 
 
 class _Preparation:
     """One run of the verb."""
 
-    def __init__(self, job: Job) -> None:
-        self.config: DictConfig = job.config
+    def __init__(self, config: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+        self.config, self.overrides = config, overrides
         self.synthetic = self.config.synthetic.scans is not None
         self._check_one_input()
         self.format = self._format()
         if not self.config.output and not self.config.validate:
             raise ConfigError("no output folder is given", where="output", remedy="Name it: output=DIR.")
-        self.output = Path(str(self.config.output)).expanduser() if self.config.output else job.folder
+        self.output = Path(str(self.config.output)).expanduser() if self.config.output else folder
         if self.config.on_error not in ("stop", "skip"):
             raise ConfigError(f"there is no {self.config.on_error!r}", where="on_error", remedy="Use stop or skip.")
         self.label_map = LabelMap.load(self.config.labels)
@@ -67,6 +77,13 @@ class _Preparation:
             limits = plain(self.config.check)
             self.allow_gaps = bool(limits.pop("allow_gaps"))
             self.check = ScanCheck(self.label_map, **limits)
+
+    def check_settings(self) -> None:
+        """What is looked at before the first scan."""
+        if self.synthetic:
+            SyntheticSequences(**plain(self.config.synthetic))
+        if self.format == "packed":
+            self._pack_settings()
 
     def run(self) -> None:
         """Do it, and say where the result is."""
@@ -84,7 +101,7 @@ class _Preparation:
     # ---- what is asked for -----------------------------------------------------------------------------------
 
     def _check_one_input(self) -> None:
-        named = [line.split("=")[0].lstrip("+") for line in HydraConfig.get().overrides.task]
+        named = [line.split("=")[0].lstrip("+") for line in self.overrides]
         if self.config.input and any(name.startswith("synthetic.") for name in named):
             raise ConfigError(
                 "both input and synthetic scans are asked for",

@@ -16,8 +16,9 @@ from pointseg.cli.overrides import parse
 from pointseg.errors import CheckpointError, ConfigError
 from pointseg.redact import MASK
 
-__all__ = ["data_choice", "load_config", "run_config_of", "with_overrides"]
+__all__ = ["AUTO", "data_choice", "load_config", "resumed_run", "run_config_of", "with_overrides"]
 
+AUTO = "auto"  # resume=auto: the run in hydra.run.dir, if one has begun there
 OWN_KEYS = ("resume", "rerun")  # say where to start from; they are not part of what is configured
 
 
@@ -34,6 +35,16 @@ def load_config(path: Path) -> DictConfig:
     if not isinstance(config, DictConfig):
         raise CheckpointError("not a configuration", where=path)
     return config
+
+
+def resumed_run(config: DictConfig, folder: Path) -> Path | None:
+    """The run to go on with, if that is what a configuration asks for.
+
+    Args:
+        folder: where the present command works.
+    """
+    named = config.get("resume")
+    return None if named is None else folder if named == AUTO else Path(str(named))
 
 
 def with_overrides(saved: DictConfig, composed: DictConfig, overrides: Sequence[str], key: str) -> DictConfig:
@@ -54,7 +65,10 @@ def with_overrides(saved: DictConfig, composed: DictConfig, overrides: Sequence[
     merged = OmegaConf.create(OmegaConf.to_container(composed))
     assert isinstance(merged, DictConfig)
     _fill(merged, saved)
+    again = composed.get("resume") == AUTO  # the words that began the run are given once more
     for override in parse(overrides):
+        if again and override.key_or_group == "experiment":
+            continue
         _apply(merged, composed, override, key)
     for name in OWN_KEYS:
         if name in composed:

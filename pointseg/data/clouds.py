@@ -79,12 +79,14 @@ class PointBatch(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Clouds as the model sees them: features (B, N, F), coords (B, N, 3) metres, labels (B, N), mask (B, N) or None."""
+    """Clouds as the model sees them: features (B, N, F), coords (B, N, 3) metres, labels (B, N), mask (B, N) or None, keys
+    (B,) int64 that tell every cloud of a run from every other, or None."""
 
     features: Tensor
     coords: Tensor
     labels: Tensor
     mask: Tensor | None
+    keys: Tensor | None = None
 
 
 class Cloud(NamedTuple):
@@ -180,15 +182,23 @@ def compacted(points_BCM: Tensor, labels_BC: Tensor, kept_BC: Tensor, like: Poin
 
 
 class WholeScans(Dataset[Cloud]):
-    """Every point of every scan, in order: what validation and test score."""
+    """Every point of every scan, in order: what validation and test score.
 
-    def __init__(self, source: ScanSource, label_map: LabelMap) -> None:
+    Several processes share them, each scan going to one; a process for which none is left gets a scan without points, since
+    all must take part in what follows a validation.
+    """
+
+    def __init__(self, source: ScanSource, label_map: LabelMap, rank: int = 0, world_size: int = 1) -> None:
         self.source, self.label_map = source, label_map
+        self.mine = range(rank, len(source), world_size)
 
     def __len__(self) -> int:
-        return len(self.source)
+        return max(1, len(self.mine))
 
-    def __getitem__(self, index: int) -> Cloud:
+    def __getitem__(self, number: int) -> Cloud:
+        if not self.mine and number == 0:
+            return Cloud(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), -1)
+        index = self.mine[number]
         scan = self.source[index]
         train_ids = self.label_map.to_train(scan.required_labels, where=scan.labels_source)
         return Cloud(torch.from_numpy(scan.points), torch.from_numpy(train_ids).long(), index)

@@ -12,7 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from pointseg.data.augmentation import Augmentation
 from pointseg.data.clouds import (
@@ -39,6 +39,7 @@ from pointseg.data.tables import RecordTable, ResidentTable, ScanTable, find_ins
 from pointseg.errors import ConfigError
 from pointseg.features import FeatureSpec
 from pointseg.labels import LabelMap
+from pointseg.ranks import ranks_of_environment
 
 __all__ = ["ScanDataModule", "SemanticKITTIDataModule", "SyntheticDataModule"]
 
@@ -246,13 +247,11 @@ class ScanDataModule(pl.LightningDataModule, ABC):
         if self.augmentation is not None:
             points, mask = self.augmentation(points, mask, batch.keys, self.features.metric_columns)
         labels = batch.labels if mask is None else batch.labels.masked_fill(~mask, 0)
-        return Batch(self.features(points, mask), points[..., :3], labels, mask)
+        return Batch(self.features(points, mask), points[..., :3], labels, mask, batch.keys)
 
     def _whole_scans(self, split: str) -> DataLoader[Any]:
-        scans = WholeScans(self.source(split), self.label_map)
-        rank, world_size = _rank()
-        mine = Subset(scans, range(rank, len(scans), world_size))  # nothing twice: metrics stay exact over ranks
-        return DataLoader(mine, batch_size=None, **self._worker_settings())
+        scans = WholeScans(self.source(split), self.label_map, *_rank())
+        return DataLoader(scans, batch_size=None, **self._worker_settings())
 
     def _position(self) -> tuple[int, int]:
         """(epoch, batch) that comes next: one optimizer step is one batch."""
@@ -292,6 +291,9 @@ def _as_is(batch: RecordBatch) -> RecordBatch:
 def _rank() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
+    ranks = ranks_of_environment()  # of processes that have not met yet
+    if ranks.world > 1:
+        return ranks.rank, ranks.world
     return 0, 1
 
 

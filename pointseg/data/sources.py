@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -85,6 +86,12 @@ class DataSummary:
         lengths: list[int] = self.scan_counts.sum(axis=1).tolist()
         return lengths
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of each scan's points by class, in order: the same for raw files and a store of them, another for other
+        scans or labels."""
+        return hashlib.sha256(np.ascontiguousarray(self.scan_counts, "<i8").tobytes()).hexdigest()
+
     def to_dict(self, label_map: LabelMap) -> dict[str, Any]:
         """Plain values: what tracking and bundles keep."""
         return {
@@ -93,6 +100,7 @@ class DataSummary:
             "remission_mean": round(self.remission_mean, 6),
             "label_map": label_map.name,
             "ignored_points": int(self.class_counts[0]),
+            "sha256": self.fingerprint,
             "points_by_class": dict(zip(label_map.class_names, map(int, self.class_counts[1:]), strict=True)),
         }
 

@@ -23,10 +23,9 @@ and one without the original order gives each scan's points shuffled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,11 @@ from pointseg.data.scan import COLUMNS, Scan
 from pointseg.data.sources import Progress, ScanSource, in_order
 from pointseg.data.store.reader import PackedScans
 from pointseg.errors import ConfigError, DataError, OutputError
+from pointseg.extras import needed
 from pointseg.files import check_writable, whole_file, write_text
 from pointseg.labels import SEMANTIC_BITS, LabelMap
 
-__all__ = ["export_csv", "export_parquet"]
+__all__ = ["MLTABLE", "export_csv", "export_parquet", "mltable_text"]
 
 ROWS_PER_FILE = 20_000_000  # about 250 MB of Parquet
 ROWS_PER_GROUP = 1 << 20
@@ -121,7 +121,7 @@ class _Parquet:
     def schema(self, schema: Any) -> Any:
         return schema
 
-    def transformations(self, schema: Any) -> list[dict[str, Any]]:
+    def transformations(self, columns: Sequence[str]) -> list[dict[str, Any]]:
         return [{"read_parquet": {"include_path_column": False}}]
 
 
@@ -140,10 +140,10 @@ class _Csv:
         plain = [field.with_type(arrow.string()) if field.name in _STRINGS else field for field in schema]
         return arrow.schema(plain)
 
-    def transformations(self, schema: Any) -> list[dict[str, Any]]:
+    def transformations(self, columns: Sequence[str]) -> list[dict[str, Any]]:
         # types are named: a guess from the first rows would make a number of sequence "08"
-        whole = [name for name in ("label", "instance") if name in schema.names]
-        real = [name for name in schema.names if name not in (*whole, *_STRINGS)]
+        whole = [name for name in ("label", "instance") if name in columns]
+        real = [name for name in columns if name not in (*whole, *_STRINGS)]
         return [
             {
                 "read_delimited": {
@@ -159,7 +159,7 @@ class _Csv:
             {
                 "convert_column_types": [
                     {"columns": real, "column_type": "float"},
-                    {"columns": whole, "column_type": "int"},
+                    *([{"columns": whole, "column_type": "int"}] if whole else []),
                 ]
             },
         ]
@@ -169,15 +169,8 @@ _STRINGS = ("class", "sequence", "frame")
 
 
 def _arrow(module: str = "") -> Any:
-    """pyarrow, or a module of it: it comes with an extra."""
-    try:
-        return import_module(f"pyarrow.{module}" if module else "pyarrow")
-    except ImportError as error:
-        raise ConfigError(
-            "tables need the package pyarrow",
-            where=f"import of {error.name or 'pyarrow'}",
-            remedy="Install it: pip install 'pointseg[formats]'.",
-        ) from error
+    """pyarrow, or a module of it."""
+    return needed(f"pyarrow.{module}" if module else "pyarrow", "formats", "tables")
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -216,7 +209,7 @@ def _export(
                     if progress:
                         progress(done, len(source))
                     table = next(coming, None)
-        write_text(output / MLTABLE, _mltable(form, schema))
+        write_text(output / MLTABLE, mltable_text(form.suffix, schema.names))
     except BaseException:
         for part in written:
             part.unlink(missing_ok=True)
@@ -234,13 +227,19 @@ def _refuse_others(output: Path) -> None:
         )
 
 
-def _mltable(form: _Parquet | _Csv, schema: Any) -> str:
-    """The file by which Azure Machine Learning reads the parts (CLI v2 MLTable YAML schema)."""
+def mltable_text(suffix: str, columns: Sequence[str]) -> str:
+    """The file by which Azure Machine Learning reads the parts (CLI v2 MLTable YAML schema).
+
+    Args:
+        suffix: of the parts, ".parquet" or ".csv".
+        columns: their names.
+    """
+    form = _Parquet() if suffix == _Parquet.suffix else _Csv()
     content = {
         "$schema": SCHEMA,
         "type": "mltable",
         "paths": [{"pattern": f"./*{form.suffix}"}],
-        "transformations": form.transformations(schema),
+        "transformations": form.transformations(columns),
     }
     return yaml.safe_dump(content, sort_keys=False)
 

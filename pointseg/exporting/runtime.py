@@ -5,8 +5,8 @@ Legend: B clouds, N points, F features, K classes.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,17 @@ import yaml
 from torch import Tensor
 
 from pointseg.bundle import DESCRIPTION, TrainedModel
-from pointseg.errors import CheckpointError, ConfigError, PointsegError
+from pointseg.errors import CheckpointError, PointsegError
+from pointseg.extras import needed
 from pointseg.features import FeatureSpec
 from pointseg.labels import LabelMap
 from pointseg.models import SegmentationModel
 
-__all__ = ["MODEL", "OnnxModel", "load_exported", "needed"]
+__all__ = ["MODEL", "OnnxModel", "load_exported"]
 
 MODEL = "model.onnx"
 POINTS_AT_ONCE = 2048  # small clouds share a run up to this: activations stay in the processor's cache
 INPUT, OUTPUT = "features", "logits"
-
-
-def needed(package: str) -> Any:
-    """Import a package of the extra `export`.
-
-    Raises:
-        ConfigError: if it is not installed.
-    """
-    try:
-        return import_module(package)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{package.partition('.')[0]} is not installed",
-            where="ONNX",
-            remedy="Install it: pip install 'pointseg[export]'.",
-        ) from error
 
 
 class OnnxModel(SegmentationModel):
@@ -62,13 +47,14 @@ class OnnxModel(SegmentationModel):
 
     def __init__(self, source: str | Path | bytes, threads: int | None = None) -> None:
         super().__init__()
-        runtime = needed("onnxruntime")
+        runtime = needed("onnxruntime", "export", "ONNX")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3  # its warnings are about its own optimisations
         where = "model.onnx" if isinstance(source, bytes) else source
         try:
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
+            self.digest = hashlib.sha256(content).hexdigest()  # tells this model from others
             self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             self.metadata = {
                 key: json.loads(value)

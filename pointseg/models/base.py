@@ -5,9 +5,12 @@ Legend: B clouds, N points, F features, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+
+from pointseg.models.dropout import CloudDropout
 
 __all__ = ["SegmentationModel"]
 
@@ -38,3 +41,9 @@ class SegmentationModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Logits (B, N, K), and the model's own regulariser as a mean over clouds: a scalar, 0 where it has none."""
         raise TypeError(f"{type(self).__name__} does not implement logits_and_penalty")
+
+    def draw_by(self, keys: Sequence[int] | None) -> None:
+        """Make dropout of the next clouds a function of these numbers, one a cloud; None: of torch's generator."""
+        for module in self.modules():
+            if isinstance(module, CloudDropout):
+                module.keys = keys

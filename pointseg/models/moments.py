@@ -13,25 +13,23 @@ folded in, a global feature added), the law of total variance pools clouds of th
     E[y] = sum p_c m_c,  m_c = W_c mu_c + b_c                                                              (4)
     Var[y] = sum p_c diag(W_c S_c W_c^T) + sum p_c (m_c - E[y])^2                                          (5)
 
-The backward pass of the moments is one product of the rows with a symmetric C x C matrix. Moments are kept in float32 or
-better, of rows less a constant, so that nothing cancels.
+Moments are kept in float32 or better, of rows less a constant, so that nothing cancels; `streamed_layer` makes them and has
+their backward pass, one product of the rows with a symmetric C x C matrix.
 
-Legend: M rows (real points of the batch), B clouds, C input channels, O output channels; V = B, or 1 where clouds are pooled.
+Legend: M rows (real points of the batch), B clouds, C input channels, O output channels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from pointseg.models.norm import RowBatchNorm
 from pointseg.models.rows import Rows
 
-__all__ = ["Folded", "Moments", "fold", "linear_norm_relu"]
+__all__ = ["Folded", "Moments", "fold"]
 
 
 @dataclass(frozen=True)
@@ -43,48 +41,21 @@ class Folded:
     scale: Tensor
 
 
-class _ShiftedMoments(torch.autograd.Function):
-    """Means (B, C) and second moments (V, C, C) of rows less a constant."""
-
-    @staticmethod
-    def forward(ctx: Any, x_MC: Tensor, shift_C: Tensor, rows: Rows, pooled: bool) -> tuple[Tensor, Tensor]:
-        centred_MC = x_MC - shift_C
-        mean_BC = rows.sum(centred_MC) / rows.counts_like(x_MC)
-        if pooled:
-            second_VCC = (centred_MC.mT @ centred_MC)[None] / max(1, len(x_MC))
-        else:
-            second_VCC = rows.gram(centred_MC) / rows.counts_like(x_MC)[..., None]
-        ctx.save_for_backward(x_MC, shift_C)
-        ctx.rows, ctx.pooled = rows, pooled
-        return mean_BC, second_VCC
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        grad_mean_BC, grad_second_VCC = grads
-        x_MC, shift_C = ctx.saved_tensors
-        rows: Rows = ctx.rows
-        counts_B1 = rows.counts_like(x_MC)
-        both_VCC = (grad_second_VCC + grad_second_VCC.mT) / (max(1, len(x_MC)) if ctx.pooled else counts_B1[..., None])
-        bias_BC = grad_mean_BC / counts_B1 - (shift_C @ both_VCC).view(-1, len(shift_C))
-        weight = both_VCC[0] if ctx.pooled else both_VCC  # symmetric: no transpose
-        return rows.linear(x_MC, weight, bias_BC), None, None, None
-
-
+@dataclass(frozen=True)
 class Moments:
-    """Moments of the rows that go into a layer; of each cloud, or pooled where all clouds share their weights.
+    """Moments of the rows that go into a layer.
 
-    Args:
-        x_MC: the rows.
-        rows: which cloud each belongs to.
-        pooled: keep one second moment for all clouds.
+    Attributes:
+        mean_BC: means of each cloud, less the shift.
+        second: second moments about the shift, (C, C) of all rows, or (B, C, C) of each cloud where clouds differ in weights.
+        shift_C: a constant near the mean.
+        rows: which cloud each row belongs to.
     """
 
-    def __init__(self, x_MC: Tensor, rows: Rows, *, pooled: bool = True) -> None:
-        with torch.autocast(x_MC.device.type, enabled=False):
-            x_MC = x_MC.float() if x_MC.dtype in (torch.float16, torch.bfloat16) else x_MC
-            self.shift_C = x_MC.detach().mean(dim=0)
-            self.mean_BC, self.second_VCC = _ShiftedMoments.apply(x_MC, self.shift_C, rows, pooled)
-        self.rows = rows
+    mean_BC: Tensor
+    second: Tensor
+    shift_C: Tensor
+    rows: Rows
 
     def of_linear(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (O,) of a linear layer's output: equations (1), (2), (4), (5).
@@ -101,13 +72,13 @@ class Moments:
         between_O = (share_B1 * (mean_BO - mean_O).square()).sum(dim=0)
         outer_BCC = self.mean_BC[:, :, None] * self.mean_BC[:, None]
         if weight.ndim == 2:
-            total_CC = self.second_VCC[0]
-            if len(self.second_VCC) > 1:
-                total_CC = (share_B1[..., None] * self.second_VCC).sum(dim=0)
+            total_CC = self.second
+            if total_CC.ndim == 3:
+                total_CC = (share_B1[..., None] * total_CC).sum(dim=0)
             within_CC = total_CC - (share_B1[..., None] * outer_BCC).sum(dim=0)
             within_O = (weight @ within_CC * weight).sum(dim=-1)
         else:
-            within_BO = (weight @ (self.second_VCC - outer_BCC) * weight).sum(dim=-1)
+            within_BO = (weight @ (self.second - outer_BCC) * weight).sum(dim=-1)
             within_O = (share_B1 * within_BO).sum(dim=0)
         return mean_O, within_O.clamp(min=0.0) + between_O
 
@@ -122,24 +93,6 @@ def fold(moments: Moments, weight: Tensor, bias: Tensor, norm: RowBatchNorm) -> 
     """
     with torch.autocast(weight.device.type, enabled=False):
         weight, bias = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (weight, bias))
-        rows = moments.rows.total
-        if rows <= 1:  # no variance: see RowBatchNorm
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            mean_O, var_O = norm.running_mean, norm.running_var
-        else:
-            mean_O, var_O = moments.of_linear(weight, bias)
-            norm.update(mean_O.detach(), var_O.detach(), rows)
+        mean_O, var_O = norm.statistics(*moments.of_linear(weight, bias), moments.rows.total)
         scale_O = norm.weight * torch.rsqrt(var_O + norm.eps)
         return Folded(scale_O[:, None] * weight, scale_O * (bias - mean_O) + norm.bias, scale_O)
-
-
-def linear_norm_relu(x_MC: Tensor, layer: nn.Linear, norm: RowBatchNorm, rows: Rows) -> Tensor:
-    """relu(BatchNorm(W x + b)) of rows, by moments or from the output, whichever is less work."""
-    if x_MC.shape[1] > WORTH * layer.out_features:
-        return F.relu(norm(layer(x_MC)), inplace=True)
-    folded = fold(Moments(x_MC, rows), layer.weight, layer.bias, norm)
-    return rows.linear_relu(x_MC, folded.weight, folded.bias)
-
-
-WORTH = 1.0  # input channels per output channel up to which moments are less work than passes over the output

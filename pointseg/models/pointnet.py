@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from pointseg.errors import ConfigError
 from pointseg.models import pointnet_inference, pointnet_training
 from pointseg.models.base import SegmentationModel
+from pointseg.models.dropout import CloudDropout
 from pointseg.models.norm import RowBatchNorm
 from pointseg.models.rows import Rows
 
@@ -52,6 +53,8 @@ class PointNetSeg(SegmentationModel):
         implementation: "plain", the definition that stands here; "fast", the same function of the same parameters in the
             forms of `pointnet_training` and `pointnet_inference`; "auto", fast. It is not a part of the model: a checkpoint
             moves freely between them.
+        sync_batchnorm: in training on several processes, take BatchNorm's statistics over the batch of all of them. No
+            part of the model either.
 
     Example:
         >>> model = PointNetSeg(in_features=4, num_classes=19)
@@ -71,6 +74,7 @@ class PointNetSeg(SegmentationModel):
         feature_transform: bool = True,
         dropout: float = 0.0,
         implementation: str = "auto",
+        sync_batchnorm: bool = False,
     ) -> None:
         super().__init__()
         if implementation not in IMPLEMENTATIONS:
@@ -105,8 +109,11 @@ class PointNetSeg(SegmentationModel):
         self.head_first = nn.Linear(local + global_widths[-1], head)  # columns: local, then global
         self.head_norm = RowBatchNorm(head)
         self.head_mlp = SharedMLP(head, head_widths[1:])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = CloudDropout(dropout)
         self.classifier = nn.Linear(head_widths[-1], num_classes)
+        for module in self.modules():
+            if isinstance(module, RowBatchNorm):
+                module.over_ranks = sync_batchnorm
 
     def logits_and_penalty(
         self, features: Tensor, coords: Tensor | None = None, mask: Tensor | None = None
@@ -138,7 +145,7 @@ class PointNetSeg(SegmentationModel):
         per_cloud_BC = F.linear(global_BC, weight_global, self.head_first.bias)
         first_MC = rows.add_per_cloud(F.linear(local_MC, weight_local), per_cloud_BC)
         hidden_MC = self.head_mlp(F.relu(self.head_norm(first_MC)))
-        logits_MK: Tensor = self.classifier(self.dropout(hidden_MC))
+        logits_MK: Tensor = self.classifier(self.dropout(hidden_MC, rows))
         return logits_MK
 
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 __all__ = ["Rows"]
 
@@ -82,71 +80,9 @@ class Rows:
             return x_MC.view(self.clouds, self.points, -1).sum(dim=1)
         return x_MC.new_zeros(self.clouds, x_MC.shape[1]).index_add_(0, self.cloud_M, x_MC)
 
-    def gram(self, x_MC: Tensor) -> Tensor:
-        """(M, C) -> (B, C, C): x^T x of each cloud."""
-        if self.cloud_M is None:
-            x_BNC = x_MC.view(self.clouds, self.points, -1)
-            return x_BNC.mT @ x_BNC
-        return torch.stack([part.mT @ part for part in x_MC.split(self.counts)])
-
-    def linear(self, x_MC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """x W^T + b (M, O), with weights (O, C) or (B, O, C) and bias (O) or (B, O)."""
-        if weight.ndim == 2 and bias.ndim == 1:
-            return F.linear(x_MC, weight, bias)
-        if self.cloud_M is None:
-            x_BNC, bias = x_MC.view(self.clouds, self.points, -1), bias.view(-1, 1, bias.shape[-1])
-            matrix = weight.mT.expand(self.clouds, -1, -1)
-            return torch.baddbmm(bias.expand(self.clouds, -1, -1), x_BNC, matrix).view(len(x_MC), -1)
-        weights = weight.expand(self.clouds, *weight.shape[-2:])
-        biases = bias.expand(self.clouds, bias.shape[-1])
-        parts = zip(x_MC.split(self.counts), weights, biases, strict=True)
-        return torch.cat([F.linear(part, w, b) for part, w, b in parts])
-
-    def linear_relu(self, x_MC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """relu of `linear`; only its input and output are kept for the backward pass."""
-        kind = x_MC.device.type
-        if torch.is_autocast_enabled(kind):
-            half = torch.get_autocast_dtype(kind)
-            x_MC, weight, bias = x_MC.to(half), weight.to(half), bias.to(half)
-        output: Tensor = _LinearReLU.apply(x_MC, weight, bias, self)
-        return output
-
-    def linear_gradients(
-        self, x_MC: Tensor, weight: Tensor, bias: Tensor, grad_MO: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of `linear` by x, weight and bias."""
-        if weight.ndim == 2:
-            grad_x, grad_weight = grad_MO @ weight, grad_MO.mT @ x_MC
-        elif self.cloud_M is None:
-            grad_BNO, x_BNC = (t.view(self.clouds, self.points, -1) for t in (grad_MO, x_MC))
-            grad_x, grad_weight = (grad_BNO @ weight).view(x_MC.shape), grad_BNO.mT @ x_BNC
-        else:
-            parts = list(zip(x_MC.split(self.counts), grad_MO.split(self.counts), weight, strict=True))
-            grad_x = torch.cat([grad @ w for _, grad, w in parts])
-            grad_weight = torch.stack([grad.mT @ x for x, grad, _ in parts])
-        grad_bias = grad_MO.sum(dim=0) if bias.ndim == 1 else self.sum(grad_MO)
-        return grad_x, grad_weight, grad_bias
-
     def _padded(self, x_MC: Tensor, value: float) -> Tensor:
         if self.mask_BN is None:
             return x_MC.view(self.clouds, self.points, -1)
         padded_BNC = x_MC.new_full((self.clouds, self.points, x_MC.shape[1]), value)
         padded_BNC[self.mask_BN] = x_MC
         return padded_BNC
-
-
-class _LinearReLU(torch.autograd.Function):
-    """A function of its own: autograd would copy the output of a batched product to change it in place."""
-
-    @staticmethod
-    def forward(ctx: Any, x_MC: Tensor, weight: Tensor, bias: Tensor, rows: Rows) -> Tensor:
-        output_MO = rows.linear(x_MC, weight, bias).relu_()
-        ctx.save_for_backward(x_MC, weight, bias, output_MO)
-        ctx.rows = rows
-        return output_MO
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        x_MC, weight, bias, output_MO = ctx.saved_tensors
-        grad_MO = torch.ops.aten.threshold_backward(grads[0], output_MO, 0)
-        return *ctx.rows.linear_gradients(x_MC, weight, bias, grad_MO), None

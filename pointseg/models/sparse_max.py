@@ -1,71 +1,101 @@
 """The largest value of a linear layer over a cloud without the layer's output: find who wins, compute only winners.
 
 With BatchNorm folded into W' = s W (see `moments`), max over points of relu(W' x + b') is relu(max(W' x) + b'), and who
-wins channel o depends on sign(s_o) W_o x alone. The winners are searched chunk by chunk without a gradient; then the value,
-and through it the gradient, of B x O products is computed instead of M x O. Of equal points the first one wins, as in
-`torch.max`.
+wins channel o depends on sign(gamma_o) W_o x alone, so it can be searched while x is being made. Then the value, and through
+it the gradient, of B x O products is computed instead of M x O. Of equal points the first one wins, as in `torch.max`.
 
-Legend: M rows, B clouds, C input channels, O output channels, n rows of a chunk.
+Legend: M rows, n rows of a part, B clouds, C input channels, O output channels.
 """
 
 from __future__ import annotations
-
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pointseg.models.moments import Folded
+from pointseg.models.parts import Part, rows_at_once
 from pointseg.models.rows import Rows
 
-__all__ = ["CHUNK", "sparse_max", "winners"]
+__all__ = ["Search", "sparse_max"]
 
-CHUNK = 512  # rows: a chunk's products, 2 MB of 1,024 channels, stay in the processor's cache
+BLOCK = 64  # rows: where products improve a channel, only the best block of them is looked at closely
+GPU_ROWS = 1 << 14
 
 
-def sparse_max(x_MC: Tensor, weight: Tensor, folded: Folded, rows: Rows) -> Tensor:
+def sparse_max(winners: Tensor, folded: Folded, rows: Rows) -> Tensor:
     """(B, O): relu of the largest value in each cloud of the folded layer; 0 for a cloud without a point.
 
     Args:
-        x_MC: rows that go into the layer.
-        weight: (O, C) of the layer before folding, or (B, O, C) where each cloud has its own.
+        winners: rows (clouds with a point, O, C) that win each channel.
         folded: the layer with its BatchNorm.
-        rows: which cloud each row belongs to.
+        rows: of which the winners are.
     """
     filled = [cloud for cloud, count in enumerate(rows.counts) if count]
-    with torch.no_grad():
-        signed = (weight * torch.sign(folded.scale)[:, None]).to(x_MC.dtype)
-        ends = list(accumulate(rows.counts))
-        won = []
-        for cloud in filled:
-            first = ends[cloud] - rows.counts[cloud]
-            signed_OC = signed if signed.ndim == 2 else signed[cloud]
-            won.append(winners(x_MC[first : ends[cloud]], signed_OC) + first)
-    taken = x_MC[torch.stack(won)].to(folded.weight.dtype)  # (filled, O, C)
-    folded_weight = folded.weight if folded.weight.ndim == 2 else folded.weight[filled]
-    values = F.relu((taken * folded_weight).sum(dim=-1) + folded.bias)
+    weight = folded.weight if folded.weight.ndim == 2 else folded.weight[filled]
+    bias = folded.bias if folded.bias.ndim == 1 else folded.bias[filled]
+    values = F.relu((winners.to(weight.dtype) * weight).sum(dim=-1) + bias)
     if len(filled) == rows.clouds:
         return values
     places = torch.tensor(filled, device=values.device)
     return values.new_zeros(rows.clouds, values.shape[1]).index_copy(0, places, values)
 
 
-def winners(x_NC: Tensor, weight_OC: Tensor) -> Tensor:
-    """(O,) int64: for each channel the first row of one cloud whose product with the weights is the largest.
+class Search:
+    """For each cloud and channel, the first row whose product with the weights is the largest.
 
-    Channels are compared chunk by chunk; only those that a chunk improves, ever fewer of them, are looked at closely.
+    Args:
+        weight: (O, C), or (B, O, C) where each cloud has its own.
+        rows: that will be looked at, all of them in order.
     """
-    best_O = x_NC.new_full((len(weight_OC),), -torch.inf)
-    index_O = torch.zeros(len(weight_OC), dtype=torch.int64, device=x_NC.device)
-    buffer = x_NC.new_empty(len(weight_OC) * min(CHUNK, len(x_NC)))
-    for start in range(0, len(x_NC), CHUNK):
-        chunk_nC = x_NC[start : start + CHUNK]
-        product_On = buffer[: len(weight_OC) * len(chunk_nC)].view(len(weight_OC), -1)
-        torch.mm(weight_OC, chunk_nC.mT, out=product_On)
-        largest_O = product_On.amax(dim=1)
-        improved = (largest_O > best_O).nonzero()[:, 0]
+
+    def __init__(self, weight: Tensor, rows: Rows) -> None:
+        self.weight, self.rows = weight, rows
+        channels = weight.shape[-2]
+        self.best_BO = weight.new_full((rows.clouds, channels), -torch.inf)
+        self.place_BO = torch.zeros(rows.clouds, channels, dtype=torch.int64, device=weight.device)
+        start = 0
+        for cloud, count in enumerate(rows.counts):  # where no product is a number, the cloud's first row
+            self.place_BO[cloud] = start
+            start += count
+        longest = -(-max(rows.counts, default=0) // BLOCK) * BLOCK
+        self._size = min(longest, rows_at_once(weight.device, channels)) if weight.device.type == "cpu" else GPU_ROWS
+        self._products = weight.new_empty(channels, self._size if weight.device.type == "cpu" else 0)
+
+    def look(self, part: Part, x_nC: Tensor) -> None:
+        """Compare the rows of a part with those before."""
+        start = part.place.start
+        clouds = enumerate(x_nC.split(self.rows.counts)) if part.cloud is None else [(part.cloud, x_nC)]
+        for cloud, x_NC in clouds:
+            for first in range(0, len(x_NC), self._size):
+                self._look(cloud, start + first, x_NC[first : first + self._size])
+            start += len(x_NC)
+
+    def places(self) -> Tensor:
+        """The winning rows (clouds with a point, O) int64."""
+        return self.place_BO[[count > 0 for count in self.rows.counts]]
+
+    def _look(self, cloud: int, first: int, x_nC: Tensor) -> None:
+        weight_OC = self.weight if self.weight.ndim == 2 else self.weight[cloud]
+        best_O, place_O = self.best_BO[cloud], self.place_BO[cloud]
+        if x_nC.device.type != "cpu":
+            product_On = weight_OC @ x_nC.mT
+            largest_O, index_O = product_On.max(dim=1)
+            # a GPU's argmax may name any of equal ones
+            index_O = torch.where(
+                product_On == largest_O[:, None], torch.arange(len(x_nC), device=x_nC.device), len(x_nC)
+            )
+            better = largest_O > best_O
+            place_O.copy_(torch.where(better, index_O.amin(dim=1) + first, place_O))
+            best_O.copy_(torch.where(better, largest_O, best_O))
+            return
+        product_On = self._products
+        torch.mm(weight_OC, x_nC.mT, out=product_On[:, : len(x_nC)])
+        if len(x_nC) < self._size:
+            product_On[:, len(x_nC) :] = -torch.inf
+        product_Okn = product_On.view(len(product_On), -1, BLOCK)
+        largest_Ok = product_Okn.amax(dim=2)
+        improved = (largest_Ok.amax(dim=1) > best_O).nonzero()[:, 0]
         if len(improved):
-            index_O[improved] = product_On[improved].argmax(dim=1) + start
-            best_O[improved] = largest_O[improved]
-    return index_O
+            best_O[improved], block = largest_Ok[improved].max(dim=1)
+            place_O[improved] = product_Okn[improved, block].argmax(dim=1).add_(block, alpha=BLOCK).add_(first)

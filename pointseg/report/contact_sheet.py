@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from pointseg.data.exploration_counts import Sample
 from pointseg.labels import LabelMap
-from pointseg.report.figures import BACKGROUND, REACH
+from pointseg.report.figures import BACKGROUND, REACH, on_dark
 
 __all__ = ["contact_sheet"]
 
@@ -35,7 +34,7 @@ def contact_sheet(samples: Sequence[Sample], label_map: LabelMap) -> Figure:
         row, column = divmod(place, columns)
         bottom = 1 - (row + 1) * (EDGE + TITLE) / height
         _panel(figure.add_axes((column / columns, bottom, 1 / columns, EDGE / height)), sample, label_map)
-    colors, names = _on_dark(label_map), ("ignored", *label_map.class_names)
+    colors, names = on_dark(label_map), ("ignored", *label_map.class_names)
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colors[i], label=names[i])
         for i in sorted(seen, key=lambda train_id: (train_id == 0, train_id))
@@ -53,7 +52,7 @@ def _panel(axes: Any, sample: Sample, label_map: LabelMap) -> None:
         axes.text(5 - REACH, 4 - REACH, "no labels: grey is remission", color="white", fontsize=9)
         colors = np.repeat(0.3 + 0.7 * points[:, 3:4].clip(0, 1), 3, axis=1)
     else:
-        colors = _on_dark(label_map)[sample.train_ids[order]]
+        colors = on_dark(label_map)[sample.train_ids[order]]
     axes.scatter(-points[:, 1], points[:, 0], c=colors, s=0.5, linewidths=0)
     axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal", xticks=[], yticks=[], facecolor=BACKGROUND)
     axes.spines[:].set_visible(False)
@@ -61,12 +60,3 @@ def _panel(axes: Any, sample: Sample, label_map: LabelMap) -> None:
     axes.plot([REACH - 15, REACH - 5], [-REACH + 4] * 2, color="white", linewidth=2)
     axes.text(REACH - 10, -REACH + 5.5, "10 m", color="white", ha="center", fontsize=9)
     axes.set_title(f"{sample.name}   {len(points):,} points", color="white", fontsize=11)
-
-
-def _on_dark(label_map: LabelMap) -> NDArray[np.float64]:
-    """The classes' colours, dark ones lightened until they stand out on the background; ignored points grey."""
-    colors = label_map.colors / 255.0
-    luminance = colors @ np.array([0.3, 0.59, 0.11])
-    colors = colors + (1 - colors) * np.clip((0.32 - luminance) / 0.6, 0, 0.45)[:, None]
-    colors[0] = 0.3
-    return colors

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from pointseg.files import write_text
+from pointseg.words import listed
 
 if TYPE_CHECKING:
     from pointseg.data.exploration import Exploration
@@ -91,14 +92,10 @@ def _splits(exploration: Exploration) -> list[dict[str, str]]:
             "scans": f"{content.scans:,}",
             "labelled": f"{content.labelled_scans:,}",
             "points": f"{content.points:,}",
-            "sequences": _listed(members[name]),
+            "sequences": listed(members[name]),
         }
         for name, content in exploration.splits.items()
     ]
-
-
-def _listed(names: list[str], most: int = 24) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _classes(exploration: Exploration) -> list[dict[str, Any]]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pointseg.labels import LabelMap
 from pointseg.metrics import Scores
 
-__all__ = ["birds_eye", "confusion"]
+__all__ = ["birds_eye", "confusion", "on_dark"]
 
 BACKGROUND = "#111417"
+ERROR, RIGHT, UNLABELLED = (1.0, 0.25, 0.2), (0.42, 0.45, 0.48), (0.25, 0.25, 0.27)
 REACH = 50.0  # metres shown around the sensor; labels reach about that far
 
 
@@ -61,12 +62,11 @@ def birds_eye(
     points, truth, prediction = points[order], truth[order], prediction[order]
     colors = label_map.colors / 255.0
     labelled = truth > 0
-    unlabelled_color = np.array([0.25, 0.25, 0.27])
-    right = np.where(labelled[:, None], [0.42, 0.45, 0.48], unlabelled_color)
+    right = np.where(labelled[:, None], RIGHT, UNLABELLED)
     wrong = labelled & (truth != prediction)
-    errors = np.where(wrong[:, None], [1.0, 0.25, 0.2], right)
+    errors = np.where(wrong[:, None], ERROR, right)
     share = 100 * wrong.sum() / max(labelled.sum(), 1)
-    truth_colors = np.where(labelled[:, None], colors[truth], unlabelled_color)
+    truth_colors = np.where(labelled[:, None], colors[truth], UNLABELLED)
     _panel(panels[0], points, truth_colors, f"truth   {title}")
     _panel(panels[1], points, colors[prediction], "prediction")
     _panel(panels[2], points, errors, f"wrong: {share:.1f} % of the labelled points")
@@ -96,3 +96,18 @@ def _panel(axes: Any, points: NDArray[np.float32], colors: NDArray[np.float64], 
         spine.set_visible(False)
     axes.plot([REACH - 15, REACH - 5], [-REACH + 4] * 2, color="white", linewidth=2)
     axes.text(REACH - 10, -REACH + 5.5, "10 m", color="white", ha="center", fontsize=8)
+
+
+def on_dark(label_map: LabelMap) -> NDArray[np.float64]:
+    """The classes' colours (K + 1, 3) in [0, 1], dark ones lightened until they stand out on the background; row 0, what
+    is ignored, is grey.
+
+    Example:
+        >>> on_dark(LabelMap.load("semantickitti"))[0]
+        array([0.3, 0.3, 0.3])
+    """
+    colors = label_map.colors / 255.0
+    luminance = colors @ np.array([0.3, 0.59, 0.11])
+    colors = colors + (1 - colors) * np.clip((0.32 - luminance) / 0.6, 0, 0.45)[:, None]
+    colors[0] = 0.3
+    return colors

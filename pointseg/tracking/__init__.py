@@ -16,7 +16,7 @@ from pointseg.tracking.interface import NullTracker, Status, Tracker
 from pointseg.tracking.models import download_model
 from pointseg.tracking.run import MlflowTracker, start
 from pointseg.tracking.store import DEFAULT_EXPERIMENT, resolve_uri
-from pointseg.tracking.sweep import finish_parent, start_parent
+from pointseg.tracking.sweep import finish_parent, mark_parent, start_parent
 
 __all__ = [
     "DEFAULT_EXPERIMENT",
@@ -26,6 +26,7 @@ __all__ = [
     "Tracker",
     "download_model",
     "finish_parent",
+    "mark_parent",
     "resolve_uri",
     "start",
     "start_parent",

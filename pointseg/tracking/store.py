@@ -108,7 +108,7 @@ def connect(uri: str) -> MlflowClient:
         TrackingError: where MLflow is missing, the server does not answer, or the database cannot be used.
 
     Example:
-        >>> client = connect("sqlite:////tmp/mlruns.db")  # doctest: +SKIP
+        >>> client = connect("sqlite:///mlruns.db")  # doctest: +SKIP
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -209,7 +209,7 @@ def experiment_for(client: MlflowClient, uri: str, name: str | None) -> str:
         TrackingError: where the experiment was deleted or cannot be created.
 
     Example:
-        >>> experiment_for(client, "sqlite:////tmp/mlruns.db", "pointnet-semseg")  # doctest: +SKIP
+        >>> experiment_for(client, "sqlite:///mlruns.db", "pointnet-semseg")  # doctest: +SKIP
         '1'
     """
     from mlflow.exceptions import MlflowException

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pointseg.errors import TrackingError
 from pointseg.tracking.interface import Status
 from pointseg.tracking.run import base_tags, end_run
 from pointseg.tracking.store import connect, environment_run, experiment_for, plain_errors, resolve_uri
+from pointseg.tracking.values import flatten
 
-__all__ = ["finish_parent", "start_parent"]
+__all__ = ["finish_parent", "mark_parent", "start_parent"]
 
 _FILE = "mlflow_parent.json"
 
@@ -71,6 +74,28 @@ def finish_parent(uri: str | None, start_dir: Path, sweep_dir: Path, status: Sta
     record = _read(path)
     with plain_errors(store):
         end_run(connect(store), str(record["run_id"]), status, owned=not record["joined"])
+
+
+def mark_parent(
+    uri: str | None, start_dir: Path, sweep_dir: Path, tags: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
+    """Sets tags and metrics of the parent run; does nothing where there is none. Tags that are None are left out.
+
+    Raises:
+        TrackingError: where the store cannot be used.
+
+    Example:
+        >>> mark_parent("auto", Path.cwd(), Path("multirun/1"), {"best_run_id": "..."}, {})  # doctest: +SKIP
+    """
+    store, path = resolve_uri(uri, start_dir), sweep_dir / _FILE
+    if store is None or not path.is_file():
+        return
+    run_id, client = str(_read(path)["run_id"]), connect(store)
+    with plain_errors(store):
+        for name, text in flatten({key: value for key, value in tags.items() if value is not None}).items():
+            client.set_tag(run_id, name, text)
+        for name, value in metrics.items():
+            client.log_metric(run_id, name, value)
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -1,5 +1,4 @@
-"""What happens around training: best and last checkpoint, whole or not there; stopping on Ctrl-C without losing work; and
-the same dropout in a run that is resumed."""
+"""What happens around training: best and last checkpoint, whole or not there, and stopping on Ctrl-C without losing work."""
 
 from __future__ import annotations
 
@@ -15,14 +14,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
+from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 
 from pointseg.bundle import read_checkpoint
 from pointseg.errors import PointsegError
 from pointseg.files import whole_file
-from pointseg.randomness import Purpose, key
 
-__all__ = ["CountedDropout", "Interrupted", "KeepBestAndLast", "StopOnSignal", "WholeCheckpoints"]
+__all__ = ["Interrupted", "KeepBestAndLast", "StopOnSignal", "WholeCheckpoints"]
 
 
 class Interrupted(PointsegError):
@@ -51,16 +49,6 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return read_checkpoint(path)
-
-
-class CountedDropout(Callback):
-    """Dropout as a function of (seed, step, rank), so that a resumed run drops what it would have dropped."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        torch.manual_seed(key(self._seed, trainer.global_step, trainer.global_rank, Purpose.NETWORK_DROPOUT))
 
 
 class KeepBestAndLast(Checkpoint):
@@ -104,6 +92,8 @@ class KeepBestAndLast(Checkpoint):
 class StopOnSignal(Checkpoint):
     """On Ctrl-C or SIGTERM: finish the batch in work, write last.ckpt, and stop; a second signal stops at once.
 
+    Where several processes train, one that is asked to stop tells the others after the batch, so that all stop there.
+
     A `Checkpoint`, since Lightning calls those after all other callbacks: so what is written holds the newest averaged
     weights. It stands behind `KeepBestAndLast`, which writes at the end of an epoch.
     """
@@ -141,16 +131,17 @@ class StopOnSignal(Checkpoint):
         print("\nStopping after this batch; once more to stop at once.", flush=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if self._requested and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if self._asked(trainer) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self._stop(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validating = True
-        if self._requested:
+        if self._asked(trainer):
             self._stop(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if self._requested:
+        # several processes may score other numbers of scans: they stop together after the last one
+        if self._requested and trainer.world_size == 1:
             # give the trained weights back that averaging took out for scoring
             for callback in getattr(trainer, "callbacks", ()):
                 if isinstance(callback, WeightAveraging):
@@ -161,7 +152,7 @@ class StopOnSignal(Checkpoint):
         self._validating = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._requested:
+        if self._asked(trainer):
             self._stop(trainer, written=True)
 
     def on_save_checkpoint(
@@ -174,6 +165,12 @@ class StopOnSignal(Checkpoint):
             for counts in (progress["current"], progress["total"]):
                 counts.update(ready=1, started=1, processed=0, completed=0)
             progress["is_last_batch"] = False
+
+    def _asked(self, trainer: pl.Trainer) -> bool:
+        """Whether this process, or another one that it trains with, was asked to stop."""
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self._requested is not None, all=False):
+            self._requested = self._requested or "another process"
+        return self._requested is not None
 
     def _stop(self, trainer: pl.Trainer, *, written: bool = False) -> None:
         if not written:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 
 from pointseg.errors import ConfigError, DeviceError
+from pointseg.ranks import Ranks, ranks_of_environment
 
 __all__ = ["Compute", "choose_compute"]
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
@@ -20,24 +25,28 @@ class Compute:
     """What Lightning's Trainer is told, and why."""
 
     accelerator: str
-    devices: int
+    ranks: Ranks
     precision: Literal["32-true", "bf16-mixed"]
     reason: str
 
     @property
     def device(self) -> torch.device:
-        """The torch device of this process's first processor."""
-        return torch.device("cuda" if self.accelerator == "gpu" else "cpu")
+        """The torch device of this process."""
+        if self.accelerator != "gpu":
+            return torch.device("cpu")
+        return torch.device("cuda", self.ranks.local_rank) if self.ranks.local_world > 1 else torch.device("cuda")
 
 
-def choose_compute(accelerator: str = "auto", devices: int | str = "auto", precision: str = "auto") -> Compute:
-    """Check accelerator, devices and precision; "auto" takes the GPU if there is one, and bfloat16 where it is native.
+def choose_compute(accelerator: str = "auto", precision: str = "auto") -> Compute:
+    """Check accelerator and precision; "auto" takes the GPU if there is one, and bfloat16 where it is native.
+
+    Each process takes one GPU; how many processes there are says the environment (see `ranks_of_environment`).
 
     A processor without native bfloat16 computes it hundreds of times slower than float32, so it is refused there.
 
     Raises:
         DeviceError: for a GPU or precision this machine does not have.
-        ConfigError: for a word that is no accelerator or precision.
+        ConfigError: for a word that is no accelerator or precision, or ranks that contradict each other.
     """
     if accelerator not in ("auto", "cpu", "gpu"):
         raise ConfigError(
@@ -55,18 +64,12 @@ def choose_compute(accelerator: str = "auto", devices: int | str = "auto", preci
             remedy="Set trainer.accelerator=cpu (or auto), or install a CUDA build of torch.",
         )
     use_gpu = available > 0 and accelerator != "cpu"
-    if devices != "auto" and not str(devices).isdigit():
-        raise ConfigError(
-            f"{devices!r} is no number of devices", where="trainer.devices", remedy='Use a number, or "auto".'
-        )
-    if devices != "auto" and not str(devices).isdecimal():
-        raise ConfigError(f"{devices!r} is no number", where="trainer.devices", remedy="Give a number, or auto.")
-    count = 1 if devices == "auto" else int(devices)
-    if count < 1 or (use_gpu and count > available):
+    ranks = ranks_of_environment()
+    if use_gpu and ranks.local_world > available:
         raise DeviceError(
-            f"{count} devices are asked for and there are {available if use_gpu else 'only CPU processes'}",
-            where=f"trainer.devices={devices}",
-            remedy="Lower it.",
+            f"{ranks.local_world} processes on this machine want a GPU each, and it has {available}",
+            where="compute.processes",
+            remedy=f"Set compute.processes={available}, or trainer.accelerator=cpu.",
         )
     native = _has_native_bfloat16(use_gpu)
     if precision == "bf16-mixed" and not native:
@@ -79,9 +82,30 @@ def choose_compute(accelerator: str = "auto", devices: int | str = "auto", preci
         # PointNet on a CPU gains nothing from autocast: its layers are narrow and casting costs a pass over memory
         precision = "bf16-mixed" if native and use_gpu else "32-true"
     threads = torch.get_num_threads()
+    if not use_gpu and ranks.rank == 0:  # the first of several processes speaks
+        _warn_of_waiting(threads)
     what = torch.cuda.get_device_name() if use_gpu else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     chosen: Literal["32-true", "bf16-mixed"] = "bf16-mixed" if precision == "bf16-mixed" else "32-true"
-    return Compute("gpu" if use_gpu else "cpu", count, chosen, f"{what}, precision {precision}")
+    many = f", process {ranks.rank + 1} of {ranks.world}" if ranks.world > 1 else ""
+    reason = f"{what}, precision {precision}{many}"
+    return Compute("gpu" if use_gpu else "cpu", ranks, chosen, reason)
+
+
+def _warn_of_waiting(threads: int) -> None:
+    """Threads of one product wait for each other: where other work takes a processor away, all of them stand still."""
+    if threads == 1:
+        return
+    processors = psutil.cpu_count() or threads
+    idle = processors * (1 - psutil.cpu_percent(interval=0.2) / 100)
+    if idle < threads - 0.5:
+        log.warning(
+            "Other work leaves %.1f of %d processors idle, and torch's %d threads would wait for each other, many times "
+            "slower than fewer. OMP_NUM_THREADS=%d is faster meanwhile.",
+            idle,
+            processors,
+            threads,
+            max(1, round(idle)),
+        )
 
 
 def _has_native_bfloat16(use_gpu: bool) -> bool:

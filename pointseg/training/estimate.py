@@ -19,8 +19,8 @@ from lightning_fabric.utilities import move_data_to_device
 from pointseg.data.clouds import TrainingClouds
 from pointseg.data.datamodule import ScanDataModule
 from pointseg.errors import ConfigError, OutputError
+from pointseg.inference import cloud_logits
 from pointseg.module import SegmentationModule
-from pointseg.predictor import cloud_logits
 from pointseg.training.devices import Compute
 from pointseg.words import counted, duration
 

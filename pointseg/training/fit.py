@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,20 +17,21 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 
 from pointseg import bundle
 from pointseg.data.datamodule import ScanDataModule
-from pointseg.errors import ConfigError, OutOfMemory
+from pointseg.errors import CheckpointError, ConfigError, OutOfMemory, PeerLost
 from pointseg.evaluation import Evaluation, evaluate
 from pointseg.files import check_writable
 from pointseg.module import SegmentationModule, check_same_model
 from pointseg.predictor import Predictor
 from pointseg.tracking import NullTracker, Tracker
 from pointseg.training import estimate
-from pointseg.training.callbacks import CountedDropout, KeepBestAndLast, StopOnSignal, WholeCheckpoints
+from pointseg.training.callbacks import KeepBestAndLast, StopOnSignal, WholeCheckpoints
 from pointseg.training.devices import Compute, choose_compute
+from pointseg.training.history import KeepHistory
 from pointseg.training.progress import TrainingProgress
 from pointseg.training.run_folder import RunFolder
 from pointseg.words import counted
 
-__all__ = ["TrainerSettings", "fit"]
+__all__ = ["TrainerSettings", "fit", "newest_whole"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class TrainerSettings:
 
     Args:
         max_epochs: epochs in all, also when a run is resumed.
-        accelerator, devices, precision: see `devices.choose_compute`.
+        accelerator, precision: see `devices.choose_compute`.
         check_val_every_n_epoch: epochs from one validation to the next.
         monitor: the validation figure that chooses best.ckpt, the larger the better; None takes the last epoch's, where
             the validation split must only be scored and not chosen on.
@@ -50,7 +52,6 @@ class TrainerSettings:
 
     max_epochs: int = 10
     accelerator: str = "auto"
-    devices: int | str = "auto"
     precision: str = "auto"
     check_val_every_n_epoch: int = 1
     monitor: str | None = "val/miou"
@@ -76,7 +77,7 @@ class TrainerSettings:
                 where="trainer.monitor",
                 remedy=f"Use {', '.join(monitors)} or null.",
             )
-        object.__setattr__(self, "compute", choose_compute(self.accelerator, self.devices, self.precision))
+        object.__setattr__(self, "compute", choose_compute(self.accelerator, self.precision))
 
 
 def fit(
@@ -86,23 +87,27 @@ def fit(
     settings: TrainerSettings,
     *,
     tracker: Tracker | None = None,
-    resume: bool = False,
+    resume: Path | None = None,
     on_first_checkpoint: Callable[[], None] | None = None,
     progress: Callable[[str], Callable[[int, int], None]] | None = None,
-) -> Evaluation:
+    callbacks: Sequence[Callback] = (),
+) -> Evaluation | None:
     """Train, keep best and last checkpoint, score the best one on the validation split, and write the bundle.
+
+    Where several processes train, the first one scores and writes; None for the others.
 
     Args:
         folder: where all of it goes (see `run_folder`).
         tracker: receives scores, figures and the checkpoint.
-        resume: go on from the folder's last.ckpt.
+        resume: go on from this checkpoint of the folder.
         on_first_checkpoint: called just before the first checkpoint of this call takes its place.
         progress: makes a progress callback for a named piece of work.
+        callbacks: of Lightning, beside those that keep checkpoints and history.
 
     Raises:
         Interrupted: after Ctrl-C, with a last.ckpt to go on from.
         OutOfMemory: naming the settings to lower.
-        CheckpointError: if last.ckpt is of another model, class set or feature set.
+        CheckpointError: if the checkpoint to go on from is of another model, class set or feature set.
 
     Example:
         >>> fit(module, SyntheticDataModule(), RunFolder("run"), TrainerSettings(max_epochs=2)).scores.miou
@@ -110,19 +115,22 @@ def fit(
     tracker = tracker or NullTracker()
     check_writable(folder.checkpoints, "hydra.run.dir")
     trained = (0, 0)
-    if resume:
-        saved = bundle.read_checkpoint(folder.last)
+    if resume is not None:
+        saved = bundle.read_checkpoint(resume)
         check_same_model(saved[bundle.CHECKPOINT_KEY], module.trained().describe())
         trained = _epochs_and_steps(saved)
-    with _readable_memory_errors(), _quiet():
+    with _readable_errors(folder.last), _quiet():
         _place(data, settings, progress)
         _say_estimate(module, data, folder, settings, trained)
         stop = StopOnSignal(folder.last, folder.path)
-        callbacks = [TrainingProgress(), CountedDropout(data.seed), *_averaging(settings)]
-        callbacks += [KeepBestAndLast(folder.best, folder.last, settings.monitor), stop]
-        trainer = _trainer(folder, settings, tracker, on_first_checkpoint, callbacks)
+        all_callbacks: list[Callback] = [*callbacks, TrainingProgress(), *_averaging(settings)]
+        all_callbacks += [KeepHistory(folder.history, resume=resume is not None)]
+        all_callbacks += [KeepBestAndLast(folder.best, folder.last, settings.monitor), stop]
+        trainer = _trainer(folder, settings, tracker, on_first_checkpoint, all_callbacks)
         with stop.listening():
-            trainer.fit(module, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if settings.compute.ranks.rank > 0:
+        return None
     return finish(folder, data, settings.compute, tracker, progress=progress)
 
 
@@ -150,6 +158,25 @@ def finish(
     tracker.log_artifact(folder.bundle, "bundle")
     tracker.log_artifact(folder.best, "checkpoints")
     return evaluation
+
+
+def newest_whole(folder: RunFolder) -> Path:
+    """The newest checkpoint of a run that can be read; a machine that was taken away may have left one cut off.
+
+    Raises:
+        CheckpointError: if none can.
+    """
+    problem: CheckpointError | None = None
+    for checkpoint in filter(Path.is_file, (folder.last, folder.best)):
+        try:
+            bundle.read_checkpoint(checkpoint)
+        except CheckpointError as error:
+            problem = problem or error
+            continue
+        if problem is not None:
+            log.warning("%s; going on from %s", problem, checkpoint.name)
+        return checkpoint
+    raise problem or CheckpointError("the run has no checkpoint", where=folder.path)
 
 
 def _epochs_and_steps(saved: dict[str, Any]) -> tuple[int, int]:
@@ -209,7 +236,8 @@ def _trainer(
     return pl.Trainer(
         max_epochs=settings.max_epochs,
         accelerator=settings.compute.accelerator,
-        devices=settings.compute.devices,
+        devices=settings.compute.ranks.local_world,
+        num_nodes=settings.compute.ranks.nodes,
         precision=settings.compute.precision,
         check_val_every_n_epoch=settings.check_val_every_n_epoch,
         limit_train_batches=settings.limit_train_batches,
@@ -225,20 +253,25 @@ def _trainer(
 
 
 @contextmanager
-def _readable_memory_errors() -> Iterator[None]:
+def _readable_errors(last: Path) -> Iterator[None]:
+    """Raises OutOfMemory, or PeerLost where another process is lost, in place of what torch raises then."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = str(error)
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not re.search(
+        first_line = text.splitlines()[0][:160] if text else None
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or re.search(
             r"(can't|cannot|not enough memory|failed to) allocate|DefaultCPUAllocator", text
         ):
-            raise
-        raise OutOfMemory(
-            "training does not fit into memory",
-            where=text.splitlines()[0][:160] if text else None,
-            remedy="Lower data.batch_size or data.points, or raise trainer.accumulate_grad_batches.",
-        ) from error
+            raise OutOfMemory(
+                "training does not fit into memory",
+                where=first_line,
+                remedy="Lower data.batch_size or data.points, or raise trainer.accumulate_grad_batches.",
+            ) from error
+        if isinstance(error, torch.distributed.DistError) or re.search(r"[Cc]onnection (closed|reset)|gloo", text):
+            remedy = "Go on with resume=RUN_FOLDER." if last.is_file() else ""
+            raise PeerLost("another process of this training has ended", where=first_line, remedy=remedy) from error
+        raise
 
 
 @contextmanager
@@ -252,6 +285,7 @@ def _quiet() -> Iterator[None]:
         for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*Checkpoint directory .* exists.*"):
             warnings.filterwarnings("ignore", message)
         warnings.filterwarnings("ignore", ".*number of training batches.*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", ".*sync_dist=True.*")  # what is logged is summed over the processes already
         warnings.filterwarnings("ignore", ".*_check_data_source.*|.*batch_sampler.*|.*lr_scheduler.step.*")
         try:
             yield

@@ -67,7 +67,9 @@ class TrainingProgress(ProgressBar):
         seconds = self._training_seconds or time.perf_counter() - self._epoch_began
         self._training_seconds = 0.0
         if seconds > 0 and self._points:  # none where a run is resumed into a validation
-            pl_module.log("train/points_per_s", torch.tensor(self._points / seconds), rank_zero_only=True)
+            pl_module.log(
+                "train/points_per_s", torch.tensor(self._points * trainer.world_size / seconds), rank_zero_only=True
+            )
         if self._bar is None and self._enabled and self._steps:
             done = trainer.global_step - self._first_step
             left = int(trainer.num_training_batches) * int(trainer.max_epochs or 1) - trainer.global_step

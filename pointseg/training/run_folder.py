@@ -4,6 +4,7 @@ RUN/
   config.yaml            the whole resolved configuration
   run.json               verb, command, code, tracking run: what `resume=` and `rerun=` need
   train.log
+  history.csv            loss, learning rate and validation scores by epoch
   checkpoints/best.ckpt  by trainer.monitor, or the last epoch's
   checkpoints/last.ckpt  where `resume=RUN` goes on
   metrics.json           official scores of best.ckpt on the validation split
@@ -43,6 +44,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
+        self.history = self.path / "history.csv"
         self.metrics = self.path / "metrics.json"
         self.bundle = self.path / "bundle"
         self.figures = self.path / "figures"
@@ -68,6 +70,11 @@ class RunFolder:
                 remedy=f"Start it again with rerun={path}.",
             )
         return folder
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run has left a checkpoint here."""
+        return self.last.is_file() or self.best.is_file()
 
     def describe(self) -> dict[str, Any]:
         """The content of run.json, {} where there is none."""

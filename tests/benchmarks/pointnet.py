@@ -1,10 +1,11 @@
 """PointNetSeg against a plain PointNet: whole-scan prediction and training steps, interleaved in one process.
 
     make bench
-    python tests/benchmarks/pointnet.py [--points 124000] [--rounds 5] [--threads 1] [--json FILE]
+    python tests/benchmarks/pointnet.py [--points 124000] [--rounds 5] [--threads 1 2] [--json FILE]
 
 Both networks have the paper's widths and both T-Nets, x, y, z and remission, 19 classes. Ratios are medians over
-interleaved rounds of seconds of the reference (`reference.py`) by ours. Extra memory is measured in a process of its own
+interleaved rounds of seconds of the reference (`reference.py`) by ours. Where onnxruntime is installed, exported files of the
+fast form are among them, float32 and 8 bits. Extra memory is measured in a process of its own
 for each form, as the growth of its largest resident size over one call (Linux). On a machine with a GPU the same is done there, with
 the share of the arithmetic's peak that `--peak-tflops` names.
 """
@@ -17,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pointseg.models import PointNetSeg
+from pointseg.models.pointnet_inference import fold_model
 
 FORMS = ("reference", "plain", "fast")
 MULTIPLY_ADDS = {"predict": 621_568, "train": 1_220_000}  # of the restructured forms, a point
@@ -69,12 +72,29 @@ def interleaved(ways: dict[str, Callable[[], object]], rounds: int, device: str)
     return {name: float(np.median(values[1:])) for name, values in seconds.items()}
 
 
+def exported(model: nn.Module, folder: Path) -> dict[str, nn.Module]:
+    """ONNX Runtime with the float32 and the 8-bit file of a model; none where it is not installed."""
+    try:
+        from pointseg.exporting.graph import build_graph
+        from pointseg.exporting.int8 import quantize
+        from pointseg.exporting.runtime import OnnxModel
+    except ImportError:
+        return {}
+    whole, small = folder / "model.onnx", folder / "int8.onnx"
+    whole.write_bytes(build_graph(fold_model(model)).SerializeToString())  # type: ignore[arg-type]
+    quantize(whole, small)
+    threads = torch.get_num_threads()
+    return {"ONNX Runtime": OnnxModel(whole, threads), "ONNX Runtime, 8 bits": OnnxModel(small, threads)}
+
+
 def predict(points: int, rounds: int, device: str) -> dict[str, float]:
     x = torch.randn(1, points, 4, device=device)
     models = {form: model_of(form, device).eval() for form in FORMS}
     ways: dict[str, Callable[[], object]] = {form: (lambda m=model: m(x)) for form, model in models.items()}
     ways["reference in blocks of 4096"] = lambda: blocks(models["reference"], x)
-    with torch.no_grad():
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        for name, model in exported(models["fast"], Path(folder)).items() if device == "cpu" else ():
+            ways[name] = lambda m=model: m(x)
         return interleaved(ways, rounds, device)
 
 
@@ -122,8 +142,9 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=124_000, help="of the scan that is predicted")
     parser.add_argument("--clouds", type=int, default=8, help="of a training step")
     parser.add_argument("--cloud-points", type=int, default=4096)
+    parser.add_argument("--memory-points", type=int, default=8192, help="of each of the 8 clouds of a step, for memory")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--peak-tflops", type=float, help="of the GPU, float32 or as torch is set")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
@@ -131,20 +152,26 @@ def main() -> None:
     if arguments.measure:
         measure_memory(*arguments.measure, arguments.points)
         return
-    torch.set_num_threads(arguments.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else processor()
-    print(f"{name}, torch {torch.__version__}, {arguments.threads} threads, load {os.getloadavg()[0]:.1f}")
-    found: dict[str, object] = {"device": name, "threads": arguments.threads, "load": os.getloadavg()[0]}
-    seconds = predict(arguments.points, arguments.rounds, device)
-    found["predict"] = show(f"whole scan of {arguments.points:,} points", seconds, arguments.points)
+    print(f"{name}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
+    found: dict[str, object] = {"device": name, "load": os.getloadavg()[0]}
     shape = f"{arguments.clouds} x {arguments.cloud_points:,}"
-    seconds = train(arguments.clouds, arguments.cloud_points, arguments.rounds, device)
-    found["train"] = show(f"training step of {shape} points", seconds, arguments.clouds * arguments.cloud_points)
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        word = "" if threads == 1 else f" {threads} threads"
+        seconds = predict(arguments.points, arguments.rounds, device)
+        found[f"predict{word}"] = show(
+            f"whole scan of {arguments.points:,} points, threads: {threads}", seconds, arguments.points
+        )
+        seconds = train(arguments.clouds, arguments.cloud_points, arguments.rounds, device)
+        found[f"train{word}"] = show(
+            f"training step of {shape} points, threads: {threads}", seconds, arguments.clouds * arguments.cloud_points
+        )
     if device == "cpu":
         for task, points, what in (
             ("predict", arguments.points, "whole scan"),
-            ("train", 8192, "training step, 8 x 8,192"),
+            ("train", arguments.memory_points, f"training step, 8 x {arguments.memory_points:,}"),
         ):
             extra = {form: memory(task, form, points) for form in FORMS}
             found[f"{task} MiB"] = extra

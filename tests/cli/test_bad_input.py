@@ -101,7 +101,7 @@ def test_label_map_that_contradicts_itself(tmp_path: Path) -> None:
         (["features=null"], "features"),
         (["--cfg=job"], "--cfg=job"),
         (["seed"], "'seed'"),
-        (["compute=aml_gpu"], "compute=aml_gpu"),
+        (["compute=moon"], "compute=moon"),
         (["tracking.uri=folder"], "folder"),
         (["resume=a", "rerun=b"], "resume and rerun"),
         (["resume=nowhere"], "resume=nowhere"),

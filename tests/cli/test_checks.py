@@ -14,7 +14,7 @@ from pointseg.cli.overrides import quote_all
 from pointseg.errors import ConfigError
 from pointseg.training import TrainerSettings
 
-VERBS = ("train", "evaluate", "prepare", "export")
+VERBS = ("train", "evaluate", "predict", "prepare", "export", "report", "serve", "pipeline")
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 
 
@@ -40,7 +40,7 @@ def refused(*words: str, verb: str = "train", multirun: bool = False) -> str:
         ("data=semantickiti", "semantickitti"),
         ("model=pointnett", "pointnet"),
         ("+experiment=kiti", "kitti"),
-        ("compute=aml_gpu", "local"),
+        ("compute=locl", "local"),
         ("data.root=x", "data=semantickitti"),
     ],
 )

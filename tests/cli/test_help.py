@@ -20,7 +20,7 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare", "export"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "prepare", "export", "report", "serve", "pipeline"])
 def test_help(verb: str, flag: str) -> None:
     code = PROBE.format(verb=verb, flag=flag, heavy=HEAVY)
     done = subprocess.run(

@@ -28,7 +28,7 @@ OPTIONS = [
         ("+optimizer.lrr=1", "Did you mean optimizer.lr?"),
         ("++data.batchsize=1", "Did you mean data.batch_size?"),
         ("+experiment=kity", "Did you mean 'kitti'?"),
-        ("compute=aml_gpu", "there is no compute 'aml_gpu'"),
+        ("compute=moon", "there is no compute 'moon'"),
         ("model=pointnett", "Did you mean 'pointnet'"),
         ("data.root=somewhere", "data=semantickitti"),
         ("optimizer.lr=1,2", "Add -m"),
@@ -70,7 +70,19 @@ def test_a_key_that_the_class_does_not_take_is_refused() -> None:
 
 
 def test_no_plain_key_shares_its_name_with_a_group() -> None:
-    for verb in ("train", "evaluate", "prepare", "export"):
+    for verb in (
+        "train",
+        "evaluate",
+        "predict",
+        "prepare",
+        "export",
+        "report",
+        "register_model",
+        "pipeline",
+        "provision",
+        "register_data",
+        "teardown",
+    ):
         config, _ = checks.compose_checked(verb, [], multirun=False)
         own = [line.split(":")[0] for line in _own_lines(verb)]
         assert not set(own) & set(checks.groups()), (verb, config)

@@ -71,7 +71,9 @@ def test_nasty_texts_arrive_in_the_real_configuration(text: str) -> None:
     [("train", "data.labels"), ("train", "rerun"), ("train", "tracking.uri"), ("train", "tracking.run_name"),
      ("evaluate", "checkpoint"), ("evaluate", "output"), ("prepare", "output"), ("prepare", "input"), ("prepare", "labels"),
      ("prepare", "manifest"), ("export", "checkpoint"),
-     ("export", "output")],
+     ("export", "output"), ("predict", "checkpoint"), ("predict", "input"), ("predict", "output"),
+     ("report", "run"), ("report", "checkpoint"), ("report", "against"), ("report", "output"),
+     ("register_data", "path"), ("register_data", "labels"), ("register_data", "description")],
 )  # fmt: skip
 def test_every_path_key_is_taken_as_it_is(verb: str, key: str) -> None:
     assert key in PATH_KEYS
@@ -107,6 +109,7 @@ def test_flags_and_overrides_are_told_apart() -> None:
         split_arguments(["seed"])
 
 
+@pytest.mark.slow
 def test_paths_that_need_quotes_work_in_every_verb(tmp_path: Path) -> None:
     home = tmp_path / WEIRD
     home.mkdir()

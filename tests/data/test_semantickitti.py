@@ -193,6 +193,18 @@ def test_inspection_counts_the_classes(shared_tree: KittiTree, kitti_map: LabelM
     assert summary.class_counts[[0, 1, 9, 11, 13, 15]].tolist() == expected
 
 
+def test_fingerprint_is_that_of_the_labelled_points(tree: KittiTree, kitti_map: LabelMap) -> None:
+    def fingerprint(*sequences: str) -> str:
+        return inspect(SemanticKITTIScans(tree.root, list(sequences)), kitti_map).fingerprint
+
+    before, other = fingerprint("08"), fingerprint("00")
+    assert before == fingerprint("08") != other
+    labels = np.fromfile(tree.label("08/000003"), "<u4")
+    labels[0] = 40 if labels[0] & 0xFFFF != 40 else 50
+    labels.tofile(tree.label("08/000003"))
+    assert fingerprint("08") != before
+
+
 def test_inspection_names_a_scan_with_remission_out_of_range(tree: KittiTree, kitti_map: LabelMap) -> None:
     points = tree.points["08/000003"].copy()
     points[0, 3] = 200

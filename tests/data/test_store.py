@@ -13,6 +13,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from pointseg.data.datamodule import SemanticKITTIDataModule
 from pointseg.data.sampling import Window
@@ -441,6 +442,33 @@ def test_bad_scan_leaves_no_store(raw: Path, tmp_path: Path, kitti_map: LabelMap
     assert len(skipped.store.index) == 6
     assert not skipped.store.damaged()
     assert source.names[3] not in PackedScans(skipped.store).names
+
+
+def test_skipped_scans_do_not_pass_for_whole_ones(raw: Path, tmp_path: Path, kitti_map: LabelMap) -> None:
+    """What an interrupted run with on_error=skip left out, a run with on_error=stop looks at again."""
+    shutil.copytree(raw, tmp_path / "raw")
+    bad = sorted((tmp_path / "raw").rglob("*.label"))[0]
+    np.full_like(np.fromfile(bad, np.uint32), 77).tofile(bad)
+    source = SemanticKITTIScans(tmp_path / "raw", None)
+
+    def stop(done: int, total: int) -> None:
+        if done >= 3:
+            raise Stop
+
+    skip = PackSettings(shard_scans=2, on_error="skip")
+    with pytest.raises(Stop):
+        pack(source, tmp_path / "store", kitti_map, skip, processes=1, progress=stop)
+    result = pack(source, tmp_path / "store", kitti_map, PackSettings(shard_scans=2), processes=1)
+    assert result.store is None
+    assert [finding.file for finding in result.findings] == [str(bad)]
+
+
+def test_folder_in_use_is_refused_and_stays_in_use(raw: Path, tmp_path: Path, kitti_map: LabelMap) -> None:
+    source = SemanticKITTIScans(raw, None)
+    with FileLock(tmp_path / ".packing.lock"):
+        for _ in range(2):  # the refusal must not take the lock away
+            with pytest.raises(OutputError, match="another process is packing"):
+                pack(source, tmp_path, kitti_map, processes=1)
 
 
 def test_set_without_a_good_scan_is_refused(raw: Path, tmp_path: Path, small_map: LabelMap) -> None:

@@ -76,6 +76,7 @@ def synthetic() -> Summary:
     return Summary(synthetic_scans())
 
 
+@pytest.mark.slow
 def test_shares_of_the_common_classes(real: Summary, synthetic: Summary) -> None:
     common = np.argsort(-real.shares)[:8]
     ratio = synthetic.shares[common] / real.shares[common]

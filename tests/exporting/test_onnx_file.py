@@ -111,7 +111,7 @@ def test_without_onnxruntime_the_message_says_what_to_install(tmp_path: Path, tr
         "except PointsegError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    assert "pip install 'pointseg[export]'" in done.stdout
+    assert "-c environments/constraints.txt -e '.[export]'" in done.stdout
 
 
 # ---- Triton ------------------------------------------------------------------------------------------------------

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 
 from pointseg.errors import ConfigError
 from pointseg.models import PointNetSeg
+from pointseg.models.parts import parts_of
 from pointseg.models.pointnet import IMPLEMENTATIONS
-from pointseg.models.sparse_max import CHUNK, winners
+from pointseg.models.rows import Rows
+from pointseg.models.sparse_max import Search
 
 CLASSES, FEATURES = 7, 5
+PART = 512  # rows: that many go through the widest layers and through prediction at once
 SMALL: dict[str, Any] = {"local_widths": (16, 16), "global_widths": (16, 24, 48), "head_widths": (40, 24, 12)}
 NO_T_NETS = {"input_transform": False, "feature_transform": False}
 
@@ -102,7 +105,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("shape", [(8, 50), (1, 7), (8, CHUNK + 13)])
+@pytest.mark.parametrize("shape", [(8, 50), (1, 7), (8, PART + 13)])
 def test_training_pass_is_the_plain_one(form: str, shape: tuple[int, int]) -> None:
     model = model_of(**FORMS[form])
     plain, fast = (train(model, name, cloud(*shape))[0] for name in ("plain", "fast"))
@@ -179,14 +182,18 @@ def test_random_shapes(seed: int) -> None:
 # ---- winners -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("points", [1, 5, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
+@pytest.mark.parametrize("points", [1, 5, PART, PART + 1, 3 * PART + 7])
 def test_winners_are_the_first_of_the_largest(points: int) -> None:
     draw = torch.Generator().manual_seed(points)
     x = torch.randint(-2, 3, (points, 4), generator=draw).double()  # whole numbers: many ties
     weight = torch.randint(-2, 3, (30, 4), generator=draw).double()
     products = x @ weight.T
     expected = [int((column == column.max()).nonzero()[0]) for column in products.T]
-    assert winners(x, weight).tolist() == expected
+    rows = Rows((1, points), None)
+    search = Search(weight, rows)
+    for part in parts_of(rows, x.device, 4):
+        search.look(part, part.of(x))
+    assert search.places().tolist() == [expected]
 
 
 # ---- prediction --------------------------------------------------------------------------------------------------------
@@ -200,7 +207,7 @@ def predict(model: PointNetSeg, implementation: str, x: Tensor, mask: Tensor | N
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("shape", [(3, 50), (1, 1), (1, CHUNK), (2, 2 * CHUNK + 13)])
+@pytest.mark.parametrize("shape", [(3, 50), (1, 1), (1, PART), (2, 2 * PART + 13)])
 def test_prediction_is_the_plain_one(form: str, shape: tuple[int, int]) -> None:
     model, x = model_of(**FORMS[form]), cloud(*shape)
     assert torch.allclose(predict(model, "plain", x), predict(model, "fast", x), rtol=1e-10, atol=1e-10)
@@ -308,7 +315,9 @@ print(peak() - before - logits.nbytes)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
-@pytest.mark.parametrize(("form", "least", "most"), [("fast", 0, 60), ("plain", 200, 4000)])
+@pytest.mark.parametrize(
+    ("form", "least", "most"), [("fast", 0, 60), pytest.param("plain", 200, 4000, marks=pytest.mark.slow)]
+)
 def test_whole_scan_is_predicted_in_constant_memory(form: str, least: int, most: int) -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY, form], capture_output=True, text=True, check=True, timeout=300)
     assert least <= int(done.stdout) / 2**20 < most  # the plain form shows that the measurement sees what there is
@@ -324,3 +333,21 @@ def test_implementation_is_no_part_of_the_model(name: str) -> None:
 def test_unknown_implementation_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.implementation"):
         PointNetSeg(4, 3, implementation="faster")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("implementation", ["plain", "fast"])
+def test_compiled_model_is_the_same_function(implementation: str) -> None:
+    """With torch.compile's tracer and autograd, without the C++ compiler that not every machine has."""
+    model, x = model_of().train(), cloud(6, 30)
+    model.implementation = implementation
+    compiled = copy.deepcopy(model)
+    torch._dynamo.reset()
+    logits = [model(x), torch.compile(compiled, backend="aot_eager")(x)]
+    for answer in logits:
+        answer.square().mean().backward()
+    assert torch.allclose(*logits, rtol=1e-10, atol=1e-10)
+    one, other = (
+        torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None]) for m in (model, compiled)
+    )
+    assert float((one - other).norm() / one.norm()) < 1e-10

@@ -26,7 +26,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_auto_takes_the_cpu_in_full_precision() -> None:
     compute = choose_compute()
-    assert (compute.accelerator, compute.devices, compute.precision) == ("cpu", 1, "32-true")
+    assert (compute.accelerator, compute.ranks.world, compute.precision) == ("cpu", 1, "32-true")
     assert compute.device == torch.device("cpu")
     assert "CPU" in compute.reason
 
@@ -34,15 +34,26 @@ def test_auto_takes_the_cpu_in_full_precision() -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_auto_takes_one_gpu_in_bfloat16() -> None:
     compute = choose_compute()
-    assert (compute.accelerator, compute.devices, compute.precision) == ("gpu", 1, "bf16-mixed")
+    assert (compute.accelerator, compute.ranks.world, compute.precision) == ("gpu", 1, "bf16-mixed")
     assert choose_compute("cpu").accelerator == "cpu"
-    assert choose_compute("gpu", 2, "32-true").devices == 2
+    assert choose_compute("gpu", "32-true").precision == "32-true"
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_more_gpus_than_there_are_is_refused() -> None:
-    with pytest.raises(DeviceError, match=r"trainer\.devices=3"):
-        choose_compute("gpu", 3)
+def test_each_process_takes_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    compute = choose_compute("gpu")
+    assert (compute.ranks.local_world, compute.ranks.nodes, compute.device) == (2, 2, torch.device("cuda", 1))
+    assert "process 4 of 4" in compute.reason
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(DeviceError, match=r"compute\.processes=2"):
+        choose_compute("gpu")
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -69,10 +80,19 @@ def test_slow_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"accelerator": "tpu"}, "trainer.accelerator"),
         ({"precision": "16"}, "trainer.precision"),
-        ({"devices": 0}, "trainer.devices"),
-        ({"devices": "many"}, "trainer.devices"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(settings: dict[str, str | int], key: str) -> None:
     with pytest.raises((ConfigError, DeviceError), match=key):
         choose_compute(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("busy", "threads", "warned"), [(60.0, 2, True), (5.0, 2, False), (100.0, 1, False)])
+def test_threads_that_would_wait_are_said(
+    busy: float, threads: int, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(devices.psutil, "cpu_count", lambda: 2)
+    monkeypatch.setattr(devices.psutil, "cpu_percent", lambda interval: busy)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    choose_compute("cpu")
+    assert ("OMP_NUM_THREADS=1" in caplog.text) == warned

@@ -15,10 +15,8 @@ from verbs import SMALL, command, own_environment, run, succeed
 EPOCHS = 15
 
 
-@pytest.mark.parametrize(
-    "number",
-    [pytest.param(signal.SIGINT, id="SIGINT"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_leaves_a_run_to_go_on_with(number: signal.Signals, tmp_path: Path) -> None:
     words = [*SMALL, "tracking=off", f"trainer.max_epochs={EPOCHS}", "data.clouds_per_scan=20", "hydra.run.dir=r u'n"]
     process = subprocess.Popen(

@@ -89,7 +89,7 @@ def train(
     module = StopsItself(model, data.label_map, data.features, warmup_steps=2, points_per_pass=256)
     module.stop = stop
     trainer = TrainerSettings(max_epochs=EPOCHS, accelerator="cpu", ema_decay=ema, **settings)
-    fit(module, data, RunFolder(folder), trainer, resume=resume)
+    fit(module, data, RunFolder(folder), trainer, resume=RunFolder(folder).last if resume else None)
 
 
 def state(folder: Path, name: str = "last") -> dict[str, Any]:
@@ -158,6 +158,7 @@ def test_resumed_equals_undisturbed(
     assert_same_run(undisturbed, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stop_at_every_epoch(ema: float | None, undisturbed: Path, tmp_path: Path) -> None:
     """At its last batch, which its validation follows, then in the validation, then in the middle of the next."""
     for number, stop in enumerate([("train", 0, STEPS - 1), ("val", 0, 1), ("train", 1, 0), ("train", 2, 1)]):

@@ -91,6 +91,34 @@ def test_a_finished_run_that_is_resumed_stays_what_it_is(run_folder: Path, tmp_p
     assert (run_folder / "metrics.json").read_bytes() == before[1]
 
 
+def test_auto_begins_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
+    words = ("+experiment=quick", *SMALL, "tracking=off", "hydra.run.dir=run", "resume=auto")
+    began = succeed(run("train", *words, cwd=tmp_path))
+    assert "epoch 1/2" in began.out
+    again = succeed(run("train", *words, "trainer.max_epochs=3", cwd=tmp_path))
+    assert "Going on with the run in" in again.out
+    assert "epoch 3/3" in again.out
+    assert "epoch 2/3" not in again.out
+
+
+def test_auto_needs_a_folder(run_folder: Path, tmp_path: Path) -> None:
+    assert "hydra.run.dir=DIR" in run("train", *SMALL, "resume=auto", cwd=tmp_path).message
+
+
+@pytest.mark.slow
+def test_auto_leaves_a_checkpoint_that_was_cut_off(run_folder: Path, tmp_path: Path) -> None:
+    words = (*SMALL, "tracking=off", "hydra.run.dir=run", "resume=auto", "trainer.max_epochs=3")
+    last = run_folder / "checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:2000])
+    done = succeed(run("train", *words, cwd=tmp_path))
+    assert "last.ckpt" in done.out
+    assert "going on from best.ckpt" in done.out
+    assert checkpoint(run_folder)["epoch"] == 2
+    for name in ("best", "last"):
+        (run_folder / f"checkpoints/{name}.ckpt").write_bytes(b"PK cut off")
+    assert "last.ckpt" in run("train", *words, cwd=tmp_path).message
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -100,6 +128,8 @@ def test_a_finished_run_that_is_resumed_stays_what_it_is(run_folder: Path, tmp_p
         (["+experiment=quick"], "experiment"),
         (["data=semantickitti", "data.root=nowhere"], "nowhere"),
         (["trainer.max_epochs=0"], "trainer.max_epochs"),
+        (["optimizer.lr=0.5"], "optimizer.lr=0.5"),
+        (["optimizer.weight_decay=0.5"], "goes on with what its checkpoint has"),
         (["hydra.run.dir=elsewhere"], "hydra.run.dir"),
         (["-m"], "-m"),
         (["tracking.uri=http://127.0.0.1:9"], "127.0.0.1"),
@@ -126,7 +156,7 @@ def test_the_configuration_is_not_replaced_before_the_first_new_checkpoint(
 
     monkeypatch.setattr(SegmentationModule, "training_step", out_of_memory)
     before = hashes(run_folder)
-    message = run("train", "resume=run", "trainer.max_epochs=3", "optimizer.lr=0.5", cwd=tmp_path).message
+    message = run("train", "resume=run", "trainer.max_epochs=3", "optimizer.gradient_clip=0.5", cwd=tmp_path).message
     assert "data.batch_size" in message
     assert "data.points" in message
     assert hashes(run_folder) == before
@@ -174,6 +204,7 @@ def test_a_second_run_into_the_same_folder_is_refused(run_folder: Path, tmp_path
     assert hashes(run_folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["quick", "kitti"])
 def test_every_experiment_resumes_without_running_code(
     experiment: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -204,10 +235,10 @@ def test_a_resumed_run_is_the_same_tracked_run_with_its_changes_as_tags(
 
     elsewhere = tmp_path / "elsewhere"  # the database is the run's, not one in the folder of this command
     elsewhere.mkdir()
-    succeed(run("train", "resume=../run", "trainer.max_epochs=2", "optimizer.lr=0.0005", cwd=elsewhere))
+    succeed(run("train", "resume=../run", "trainer.max_epochs=2", "optimizer.gradient_clip=2.5", cwd=elsewhere))
     found = client.get_run(first)
     assert found.info.status == "FINISHED"
-    assert found.data.tags["param_changed.optimizer.lr"] == "0.0005"
+    assert found.data.tags["param_changed.optimizer.gradient_clip"] == "2.5"
     assert found.data.tags["param_changed.trainer.max_epochs"] == "2"
     assert not [tag for tag in found.data.tags if tag.startswith("param_changed.resume")]
     assert found.data.params["trainer.max_epochs"] == "1"

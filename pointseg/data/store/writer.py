@@ -150,13 +150,14 @@ def pack(
     output.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(output / ".packing.lock", timeout=0):
-            return _Pack(source, output, label_map, settings, check, processes, progress).run()
+            try:
+                return _Pack(source, output, label_map, settings, check, processes, progress).run()
+            finally:  # only by who holds it
+                (output / ".packing.lock").unlink(missing_ok=True)
     except Timeout as error:
         raise OutputError(
             "another process is packing into this folder", where=output, remedy="Wait for it, or name another folder."
         ) from error
-    finally:
-        (output / ".packing.lock").unlink(missing_ok=True)
 
 
 class _Pack:
@@ -276,7 +277,7 @@ class _Pack:
         shards = [range(first, min(first + size, len(self.source))) for first in range(0, len(self.source), size)]
         pending = {}
         for number, scans in enumerate(shards):
-            if self._is_done(number):
+            if self._is_done(number, len(scans)):
                 self.resumed += len(scans)
             else:
                 pending[number] = scans
@@ -300,9 +301,12 @@ class _Pack:
             results.close()
         return good
 
-    def _is_done(self, number: int) -> bool:
+    def _is_done(self, number: int, scans: int) -> bool:
+        """Whether a shard is packed; one that an earlier run left bad scans out of counts only where that is allowed."""
         try:
             note = self._read_note(number)
+            if len(note["points"]) < scans and self.settings.on_error == "stop":
+                return False
             sizes = {file["name"]: file["bytes"] for file in json.loads(str(note["files"])).values()}
             return all((self.output / name).stat().st_size == size for name, size in sizes.items())
         except (OSError, DataError, KeyError, ValueError):

@@ -1,0 +1,221 @@
+"""A run as a job in Azure ML: what it reads and writes becomes inputs and outputs, its words name those."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from pointseg.azure import jobs
+from pointseg.azure.data_assets import version_of_label
+from pointseg.azure.workspace import Workspace, check_auth, connect, find_workspace
+from pointseg.cli.azure_sweeps import as_member, fetch_best, keep_submitted
+from pointseg.cli.cancelling import offered_to_cancel
+from pointseg.cli.dispatch import module_of
+from pointseg.cli.job_inputs import with_inputs_told
+from pointseg.cli.overrides import parse
+from pointseg.cli.saved import AUTO
+from pointseg.cli.values import plain
+from pointseg.compute.azure_sweep import check_for_azure, names_of, searched_words
+from pointseg.compute.azureml import AzureCompute, write_job
+from pointseg.compute.spec import JobSpec, Place, is_remote
+from pointseg.errors import ConfigError, JobFailed
+from pointseg.files import check_writable, remove_folder
+
+if TYPE_CHECKING:
+    from pointseg.cli.entry import Job
+
+__all__ = ["READ", "azure_compute", "azure_spec", "run_in_azure", "with_places", "workspace_of"]
+
+log = logging.getLogger(__name__)
+
+# Keys whose value is something to read, wherever it lies.
+READ = ("against", "checkpoint", "data.labels", "data.root", "drift", "input", "manifest", "rerun", "run", "scores")
+RUNS = "pointseg/runs"  # folder of the datastore
+# Of the compute section, and not of AzureCompute.
+OWN = ("name", "run", "datastore", "nodes", "processes", "data_mode", "dry_run", "sweep", "wait")
+
+
+def azure_compute(config: DictConfig) -> AzureCompute:
+    """The `compute` section as settings of Azure ML.
+
+    Raises:
+        ConfigError: for a value that Azure ML would not take.
+    """
+    values = {key: value for key, value in plain(config.compute).items() if key not in OWN}
+    return AzureCompute(**values)
+
+
+def run_name(job: Job) -> str:
+    """The name of a training, after which its folder in the datastore is called: the same name goes on with it.
+
+    Raises:
+        ConfigError: for one that cannot be a folder's, or a datastore's name that cannot be one.
+    """
+    compute = job.config.compute
+    for key, value in (("run", compute.run), ("datastore", compute.datastore)):
+        if not (value is None and key == "run") and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", str(value)):
+            remedy = "Letters, digits, - _ and ., 100 at most."
+            raise ConfigError(f"{value!r} is no name", where=f"compute.{key}", remedy=remedy)
+    if compute.run is None:
+        return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return str(compute.run) if job.sweep_dir is None else f"{compute.run}-{job.number}"
+
+
+def azure_spec(verb: str, job: Job, run: str | None = None) -> JobSpec:
+    """The run as a job: the overrides as they were given, with places in place of paths.
+
+    A training looks first whether it has begun in its folder: one whose machine was taken away begins again as a command
+    on another machine, and goes on.
+
+    Args:
+        run: the name of the training, see `run_name`; without one its folder is called after the job.
+
+    Raises:
+        ConfigError: for a pattern of files, which only this machine knows, or a run of this machine to go on with.
+    """
+    config = job.config
+    if config.get("resume") not in (None, AUTO):
+        raise ConfigError(
+            "a job goes on in its own folder, and not in one of this machine",
+            where=f"resume={config.resume}",
+            remedy="Name the run of an earlier job by compute.run=NAME, without resume=.",
+        )
+    words, inputs = with_places(config, HydraConfig.get().overrides.task, config.compute.data_mode)
+    if job.search is not None:
+        words |= searched_words(job.search.space)
+    outputs = {"run": Place("")}
+    if verb == "train":
+        words["resume"] = f"resume={AUTO}"
+        if run is not None:
+            outputs["run"] = Place(f"azureml://datastores/{config.compute.datastore}/paths/{RUNS}/{run}")
+    words["hydra.run.dir"] = "hydra.run.dir=${{outputs.run}}"
+    if OmegaConf.select(config, "output"):
+        outputs["result"] = Place("")
+        words["output"] = "output=${{outputs.result}}"
+    spec = JobSpec(
+        module_of(verb),
+        (*words.values(), "compute=local"),
+        inputs,
+        outputs,
+        nodes=config.compute.nodes,
+        processes=config.compute.processes,
+        searched=tuple(names_of(job.search.space).values()) if job.search else (),
+    )
+    return with_inputs_told(spec, READ)
+
+
+def with_places(
+    config: DictConfig, overrides: Sequence[str], mode: Any = "mount"
+) -> tuple[dict[str, str], dict[str, Place]]:
+    """Overrides by key, those that name something to read with a place's name instead; and the places.
+
+    Raises:
+        ConfigError: for what is not there, or a pattern of files.
+    """
+    words = {o.key_or_group: o.input_line or "" for o in parse(overrides)}
+    words = {key: word for key, word in words.items() if key.split(".")[0] != "compute"}
+    inputs = {}
+    for key in READ:
+        value = OmegaConf.select(config, key)
+        if isinstance(value, str) and (place := _place(key, value, mode)):
+            name = key.replace(".", "_")
+            inputs[name] = place
+            words[key] = f"{key}=${{{{inputs.{name}}}}}"
+    return words, inputs
+
+
+def _place(key: str, value: str, mode: Any) -> Place | None:
+    """Where a value points; None for one that is no place, such as a shipped label map or a registered model."""
+    if value.startswith("models:/") or (key == "data.labels" and not value.endswith((".yaml", ".yml"))):
+        return None
+    if is_remote(value):
+        return Place(value, "uri_folder" if key != "data.labels" else "uri_file", mode)
+    if any(sign in value for sign in "*?["):
+        raise ConfigError(
+            "a pattern is looked up on this machine, and the job runs on another",
+            where=f"{key}={value}",
+            remedy="Name the folder.",
+        )
+    path = Path(value).expanduser()
+    if not path.exists():
+        raise ConfigError("there is no such file or folder", where=f"{key}={value}", remedy="Check the path.")
+    return Place(str(path), "uri_file" if path.is_file() else "uri_folder", mode)
+
+
+def run_in_azure(verb: str, job: Job) -> None:
+    """Write the job; unless `compute.dry_run` is set, submit it; with `compute.wait`, stay and fetch what it wrote.
+
+    Raises:
+        ConfigError: for whatever Azure ML would not take.
+        AzureError: if it cannot be reached, or refuses.
+        JobFailed: if the job was waited for and did not end well.
+    """
+    compute = as_member(azure_compute(job.config), job)
+    search = (job.search.space, job.search.settings) if job.search else None
+    if search is not None:
+        check_for_azure(*search, compute.seconds)
+    run = run_name(job) if verb == "train" and search is None else None  # each trial has a folder after its own job
+    spec = azure_spec(verb, job, run)
+    client = None if job.config.compute.dry_run else connect(workspace_of(job), job.config.azure.auth)
+    spec = with_inputs_told(spec, READ, partial(version_of_label, client)) if client else spec
+    remove_folder(job.folder / "job")  # of an earlier try
+    path = write_job(spec, compute, job.folder / "job", search)
+    if client is None:
+        log.info("%s", path.read_text(encoding="utf-8"))
+        log.info("Not submitted. To submit it: az ml job create -f %s", path)
+        return
+    name = jobs.submit(client, path).name
+    if run is not None:
+        log.info("Run %s: the same command with compute.run=%s goes on with it.", run, run)
+    if job.sweep_dir is not None:
+        keep_submitted(job, client, name)
+        return
+    if not job.config.compute.wait:
+        log.info("It goes on without this command. What it writes is its output named run.")
+        return
+    try:
+        with offered_to_cancel(client, name):
+            jobs.follow(client, name)
+    except JobFailed:
+        if verb == "predict":  # so it ends after files that cannot be used, and the others have their labels
+            _fetch_labels(client, name, job.config)
+        raise
+    if job.search is not None:
+        fetch_best(job, client, name)
+        return
+    jobs.fetch(client, name, "run", job.folder)
+    log.info("Fetched into %s", job.folder)
+    if verb == "predict":
+        _fetch_labels(client, name, job.config)
+
+
+def _fetch_labels(client: Any, name: str, config: DictConfig) -> None:
+    if config.output:
+        output = Path(str(config.output)).expanduser()
+        check_writable(output, "output")
+        jobs.fetch(client, name, "result", output)
+        log.info("Labels: %s", output)
+
+
+def workspace_of(job: Job) -> Workspace:
+    """The workspace that the configuration names, or the environment, or a file.
+
+    Raises:
+        ConfigError: if none is named.
+    """
+    azure = plain(job.config.azure)
+    check_auth(azure["auth"])
+    given = {"subscription": azure["subscription"], "group": azure["group"], "name": azure["workspace"]}
+    words = {
+        key: None if value is None else str(value) for key, value in given.items()
+    }  # a name may look like a number
+    return find_workspace(job.start_dir, words)

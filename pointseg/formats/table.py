@@ -1,0 +1,131 @@
+"""CSV and Parquet: columns x, y, z and remission by name; the result has all columns, and `label` and `class`.
+
+Both are read and written in parts. CSV values are copied as the text that they are, so no digit changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointseg.errors import DataError
+from pointseg.extras import needed
+from pointseg.files import whole_file
+from pointseg.formats.cloud import PointCloud, cloud_of, reading
+from pointseg.formats.columns import point_columns
+from pointseg.formats.labels_out import LABEL, class_names
+from pointseg.labels import LabelMap
+
+__all__ = ["count_parquet", "read_csv", "read_parquet", "write_csv", "write_parquet"]
+
+CLASS = "class"
+ROWS = 1 << 18  # in one part
+SEPARATORS = ",;\t|"
+
+
+def read_csv(path: Path, remission_scale: float | None = None) -> PointCloud:
+    """A table with a line of names; separated by comma, semicolon, tab or bar."""
+    pandas = needed("pandas", "formats", "CSV")
+    with reading(path, "CSV"):
+        separator, names = _header(path)
+        columns, remission = point_columns(names, path)
+        used = [*columns, *([remission] if remission else [])]
+        parts = [
+            part[used].to_numpy(np.float64)
+            for part in pandas.read_csv(
+                path, sep=separator, usecols=used, index_col=False, chunksize=ROWS, encoding="utf-8-sig"
+            )
+        ]
+    values = np.concatenate(parts) if parts else np.empty((0, len(used)))
+    return _cloud(values, path, remission_scale)
+
+
+def write_csv(source: Path, target: Path, raw_ids: NDArray[np.uint32], label_map: LabelMap) -> None:
+    """The source with the columns `label` (raw id) and `class`."""
+    pandas = needed("pandas", "formats", "CSV")
+    with whole_file(target) as temporary, reading(source, "CSV"):
+        separator, _ = _header(source)
+        as_text = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
+        done = 0
+        for part in pandas.read_csv(source, sep=separator, chunksize=ROWS, **as_text):
+            ids = raw_ids[done : done + len(part)]
+            names, index = class_names(ids, label_map)
+            part[LABEL], part[CLASS] = ids, np.array(names, object)[index]
+            part.to_csv(temporary, sep=separator, index=False, mode="a" if done else "w", header=not done)
+            done += len(part)
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """The separator and the names."""
+    with open(path, encoding="utf-8-sig") as file:
+        line = file.readline().strip("\r\n")
+    separator = max(SEPARATORS, key=line.count)
+    return separator, [name.strip('"') for name in line.split(separator)] if line else []
+
+
+def read_parquet(path: Path, remission_scale: float | None = None) -> PointCloud:
+    """A table of numbers."""
+    parquet = needed("pyarrow.parquet", "formats", "Parquet")
+    with reading(path, "Parquet"), parquet.ParquetFile(path) as file:
+        columns, remission = point_columns(file.schema_arrow.names, path)
+        used = [*columns, *([remission] if remission else [])]
+        values = np.empty((file.metadata.num_rows, len(used)))
+        done = 0
+        for batch in file.iter_batches(ROWS, columns=used):
+            for number, name in enumerate(used):
+                column = batch.column(name).to_numpy(zero_copy_only=False)
+                values[done : done + len(batch), number] = column
+            done += len(batch)
+    return _cloud(values, path, remission_scale)
+
+
+def count_parquet(path: Path) -> int | None:
+    """Rows, from the footer; None where it cannot be read."""
+    parquet = needed("pyarrow.parquet", "formats", "Parquet")
+    try:
+        with reading(path, "Parquet"):
+            return int(parquet.read_metadata(path).num_rows)
+    except DataError:
+        return None
+
+
+def write_parquet(source: Path, target: Path, raw_ids: NDArray[np.uint32], label_map: LabelMap) -> None:
+    """The source with the columns `label` (raw id) and `class`; other columns and the schema's metadata stay."""
+    arrow, parquet = needed("pyarrow", "formats", "Parquet"), needed("pyarrow.parquet", "formats", "Parquet")
+    with reading(source, "Parquet"), parquet.ParquetFile(source) as file:
+        kept = [name for name in file.schema_arrow.names if name not in (LABEL, CLASS)]
+        text = arrow.dictionary(arrow.int32(), arrow.string())
+        schema = arrow.schema(
+            [*(file.schema_arrow.field(name) for name in kept), (LABEL, arrow.uint32()), (CLASS, text)],
+            metadata=_without_pandas(file.schema_arrow.metadata),
+        )
+        with whole_file(target) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for batch, ids in _batches(file, source, raw_ids, kept):
+                names, index = class_names(ids, label_map)
+                classes = arrow.DictionaryArray.from_arrays(arrow.array(index, arrow.int32()), names)
+                columns = [*(batch.column(name) for name in kept), arrow.array(ids, arrow.uint32()), classes]
+                writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+
+
+def _without_pandas(metadata: dict[bytes, bytes] | None) -> dict[bytes, bytes]:
+    """pandas lists the columns that it wrote, which are no longer all."""
+    return {key: value for key, value in (metadata or {}).items() if key != b"pandas"}
+
+
+def _batches(
+    file: Any, source: Path, raw_ids: NDArray[np.uint32], kept: list[str]
+) -> Iterator[tuple[Any, NDArray[np.uint32]]]:
+    done = 0
+    with reading(source, "Parquet"):  # here, so that what fails in reading does not look like a failure of writing
+        for batch in file.iter_batches(ROWS, columns=kept):
+            yield batch, raw_ids[done : done + len(batch)]
+            done += len(batch)
+
+
+def _cloud(values: NDArray[np.float64], path: Path, remission_scale: float | None) -> PointCloud:
+    intensity = values[:, 3] if values.shape[1] > 3 else None
+    return cloud_of(values[:, :3], intensity, path, remission_scale=remission_scale)

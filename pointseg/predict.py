@@ -1,0 +1,33 @@
+"""Label point clouds with a trained model. Kinds beyond .bin, .npy, .npz need the extra formats.
+
+  python -m pointseg.predict checkpoint=RUN_FOLDER input=street.laz output=DIR         a classified copy of the file
+  python -m pointseg.predict checkpoint=RUN_FOLDER input=SCANS output=DIR              a folder; again: goes on
+  python -m pointseg.predict checkpoint=RUN_FOLDER 'input=SCANS/**/*.pcd' output=DIR write=label probabilities=true
+  python -m pointseg.predict checkpoint=RUN_FOLDER input=KITTI output=DIR              sequences/SS/predictions/*.label
+  python -m pointseg.predict checkpoint=RUN_FOLDER input=SCANS output=DIR views.count=8        test-time augmentation
+  python -m pointseg.predict checkpoint=RUN_FOLDER input=KITTI submission=FILE.zip     the test set, packed and checked
+  torchrun --nproc-per-node 4 -m pointseg.predict checkpoint=RUN_FOLDER input=SCANS output=DIR
+
+The extra: python -m pip install -c environments/constraints.txt -e '.[formats]'
+checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, an export, or models:/NAME@ALIAS of the MLflow registry.
+"""
+
+from __future__ import annotations
+
+from pointseg.cli import Job, run
+
+
+def main() -> None:
+    """Entry point of `python -m pointseg.predict`."""
+    run("predict", predict, __doc__ or "")
+
+
+def predict(job: Job) -> None:
+    """One prediction, from its configuration to labelled files."""
+    from pointseg.cli.predicting import predict_job
+
+    predict_job(job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Who may ask: keys out of files or the environment, compared in constant time; where a service without one may listen."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from pointseg.errors import ConfigError
+from pointseg.redact import install_log_redaction
+from pointseg.serving.refusal import Refusal
+
+__all__ = ["check_exposure", "is_loopback", "read_secret", "require_secret"]
+
+MAKE = "Make one: openssl rand -hex 32 > FILE."
+SHORTEST = 16  # characters: 64 bits even of hexadecimal digits
+
+
+def read_secret(file: str | None, variable: str, name: str) -> str | None:
+    """A key out of a file (its only line) or an environment variable; None where neither is given. No log shows it from
+    now on.
+
+    Args:
+        file: or None.
+        variable: of the environment, such as "POINTSEG_API_KEY".
+        name: of the configuration's key, for errors.
+
+    Raises:
+        ConfigError: if both are given, the file cannot be read, or the key is short or of odd characters.
+
+    Example:
+        >>> read_secret(None, "POINTSEG_API_KEY", "key_file")
+    """
+    value = os.environ.get(variable)
+    if file and value:
+        text = f"both {name} and {variable} are given"
+        raise ConfigError(text, where=name, remedy="Give one of them.")
+    if file:
+        try:
+            value = Path(file).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise ConfigError(f"the file of {name} cannot be read ({reason})", where=file, remedy=MAKE) from None
+    elif not value:
+        return None
+    where = file or variable
+    if len(value) < SHORTEST:
+        text = f"the key has {len(value)} characters, fewer than {SHORTEST}"
+        raise ConfigError(text, where=where, remedy=MAKE)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        text = "the key holds spaces, line breaks or letters beyond ASCII"
+        raise ConfigError(text, where=where, remedy=MAKE)
+    install_log_redaction([value])
+    return value
+
+
+def require_secret(authorization: str | None, secret: str, name: str = "key") -> None:
+    """Refuse an `Authorization: Bearer ...` header that does not bring the secret.
+
+    Raises:
+        Refusal: 401.
+
+    Example:
+        >>> require_secret("Bearer 0123456789abcdef", "0123456789abcdef")
+    """
+    scheme, _, given = (authorization or "").partition(" ")
+    headers = {"WWW-Authenticate": "Bearer"}
+    remedy = f"Send the header Authorization: Bearer {name.upper()}."
+    if scheme.lower() != "bearer" or not given.strip():
+        raise Refusal(401, f"a {name} is needed", where="Authorization", remedy=remedy, headers=headers)
+    if not hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), secret.encode()):
+        raise Refusal(401, f"the {name} is not right", where="Authorization", remedy=remedy, headers=headers)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host's name or address.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+        (True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return bool(found) and all(ipaddress.ip_address(address).is_loopback for address in found)
+
+
+def check_exposure(host: str, key: str | None) -> None:
+    """Refuse to be reached from elsewhere without a key.
+
+    Raises:
+        ConfigError: naming the ways to give one.
+    """
+    if key is None and not is_loopback(host):
+        raise ConfigError(
+            f"{host} is reached from other machines, and no key is given",
+            where="host",
+            remedy="Name a file with key_file, set POINTSEG_API_KEY, or listen on 127.0.0.1.",
+        )

@@ -1,0 +1,206 @@
+"""A file of a multipart body: taken out, looked at before it is opened, and read like any other file of points.
+
+A small file may hold, or claim to hold, a thousand times its size; what it would take is asked of its header first.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pointseg.errors import ConfigError, DataError
+from pointseg.formats import KINDS, PointCloud, count_points, read_cloud, require_packages
+from pointseg.formats.las import CHUNK
+from pointseg.serving.refusal import Refusal
+from pointseg.serving.wire import Limits
+
+__all__ = ["MULTIPART", "read_upload"]
+
+MULTIPART = "multipart/form-data"
+FIELD = "file"
+SHAPE = f"Send one part named {FIELD}, with a file name: curl -F {FIELD}=@street.laz"
+
+
+def read_upload(body: bytes, content_type: str, limits: Limits) -> PointCloud:
+    """The cloud in the one file of a form; points that are not finite are kept, as `predict` does.
+
+    Raises:
+        Refusal: 400 for a form or file that cannot be read, 413 for too many points, 415 for a kind that is not known or
+            whose package is not installed, 422 for a form without a file, or with more.
+
+    Example:
+        >>> read_upload(body, "multipart/form-data; boundary=X", Limits()).points.shape
+        (120000, 4)
+    """
+    name, content = _file_of_form(body, content_type)
+    suffix = Path(name).suffix.lower()
+    if suffix not in KINDS:
+        text = f"{suffix[:20]} is no kind of file that is read" if suffix else "the file name has no ending"
+        raise Refusal(415, text, where=FIELD, remedy=f"Kinds: {', '.join(KINDS)}.")
+    try:
+        require_packages([suffix])
+    except ConfigError:
+        text = f"{suffix} is not read here: its package is not installed"
+        raise Refusal(415, text, where=FIELD, remedy="Send octets, or a .bin, .npy or .npz file.") from None
+    with TemporaryDirectory(prefix="pointseg-") as folder:
+        path = Path(folder) / f"cloud{suffix}"
+        path.write_bytes(content)
+        del content, body
+        try:
+            _refuse_too_large(path, limits)
+            cloud = read_cloud(path)
+        except DataError as error:
+            what = error.what.replace(str(path), "the file")
+            raise Refusal(400, what, where=FIELD, remedy=error.remedy) from None
+    if len(cloud.points) > limits.points:
+        raise _too_many(len(cloud.points), limits)
+    return cloud
+
+
+def _too_many(points: int, limits: Limits) -> Refusal:
+    text = f"{points:,} points are more than the {limits.points:,} of one request"
+    return Refusal(413, text, where=FIELD, remedy="Send the cloud in parts.")
+
+
+# ---- the form --------------------------------------------------------------------------------------------------------
+
+
+def _file_of_form(body: bytes, content_type: str) -> tuple[str, bytes]:
+    """Name and content of the one file."""
+    from python_multipart.multipart import MultipartParser, parse_options_header
+
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not boundary:
+        raise Refusal(400, "the form has no boundary", where="Content-Type", remedy=SHAPE)
+    parts = _Parts()
+    try:
+        parser = MultipartParser(boundary, parts.callbacks(), max_header_count=16, max_header_size=2048)
+        parser.write(body)
+        parser.finalize()
+    except (ValueError, IndexError) as error:  # its FormParserError is a ValueError
+        reason = str(error).partition("\n")[0][:120]
+        raise Refusal(400, f"the form cannot be read ({reason})", where="body", remedy=SHAPE) from None
+    if not parts.ended:
+        raise Refusal(400, "the form is cut off", where="body", remedy="Send it again.")
+    others = sorted({name for name, _, _ in parts.found} - {FIELD})
+    if others:
+        raise Refusal(422, f"there is no field {others[0][:40]!r}", where="body", remedy=SHAPE)
+    if len(parts.found) != 1 or not parts.found[0][1]:
+        text = "the form has no file" if len(parts.found) < 2 else f"the form has {len(parts.found)} files"
+        raise Refusal(422, text, where="body", remedy=SHAPE)
+    _, name, content = parts.found[0]
+    return name, content
+
+
+class _Parts:
+    """What the parser finds: (field, file name, content) of each part."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str, bytes]] = []
+        self.ended = False
+        self._header, self._value = bytearray(), bytearray()
+        self._headers: dict[str, str] = {}
+        self._content: list[bytes] = []
+
+    def callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": _into(lambda: self._header),
+            "on_header_value": _into(lambda: self._value),
+            "on_header_end": self._header_end,
+            "on_part_data": lambda data, start, end: self._content.append(bytes(data[start:end])),
+            "on_part_end": self._end,
+            "on_end": self._all_ended,
+        }
+
+    def _begin(self) -> None:
+        if len(self.found) > 16:
+            raise ValueError("too many parts")
+        self._headers, self._content = {}, []
+
+    def _header_end(self) -> None:
+        self._headers[self._header.decode("latin-1").lower()] = self._value.decode("utf-8", "replace")
+        self._header.clear()
+        self._value.clear()
+
+    def _end(self) -> None:
+        from python_multipart.multipart import parse_options_header
+
+        try:
+            options = parse_options_header(self._headers.get("content-disposition", "").encode().decode("latin-1"))[1]
+        except UnicodeError:
+            raise ValueError("a name is no text") from None
+        name, file = (options.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"filename"))
+        self.found.append((name, file, b"".join(self._content)))
+
+    def _all_ended(self) -> None:
+        self.ended = True
+
+
+def _into(target: Callable[[], bytearray]) -> Callable[[bytes, int, int], None]:
+    def collect(data: bytes, start: int, end: int) -> None:
+        target().extend(data[start:end])
+
+    return collect
+
+
+# ---- what a file would take ------------------------------------------------------------------------------------------
+
+
+def _refuse_too_large(path: Path, limits: Limits) -> None:
+    """Raises Refusal 413 by what the file's header says, DataError if it cannot be read."""
+    points = count_points(path)
+    if points is not None and points > limits.points:
+        raise _too_many(points, limits)
+    sizes = {".npz": _npz_bytes, ".pcd": _pcd_bytes, ".las": _las_bytes, ".laz": _las_bytes, ".parquet": _parquet_bytes}
+    size = sizes[path.suffix](path) if path.suffix in sizes else 0
+    if size > limits.expanded:
+        text = f"the file holds {size:,} bytes when expanded, more than {limits.expanded:,}"
+        raise Refusal(413, text, where=FIELD, remedy="Send the cloud in parts.")
+
+
+def _npz_bytes(path: Path) -> int:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return 0  # the reader says what is wrong
+
+
+def _pcd_bytes(path: Path) -> int:
+    """Of points at float64 in eight columns where it is text or plain, of the block where it is compressed."""
+    with open(path, "rb") as file:
+        head = file.read(65536)
+    match = re.search(rb"^DATA[ \t]+binary_compressed[ \t]*\r?\n", head, re.MULTILINE)
+    return int.from_bytes(head[match.end() + 4 : match.end() + 8], "little") if match else 0
+
+
+def _las_bytes(path: Path) -> int:
+    """Of the chunk of records that is in memory at once."""
+    with open(path, "rb") as file:
+        head = file.read(107)
+    return int.from_bytes(head[105:107], "little") * min(CHUNK, count_points(path) or 0)
+
+
+def _parquet_bytes(path: Path) -> int:
+    """Of numbers: a dictionary's repeated texts may take any space, so columns of texts are refused."""
+    from pointseg.extras import needed
+    from pointseg.formats.columns import point_columns
+
+    file = needed("pyarrow.parquet", "formats", "Parquet")
+    types = needed("pyarrow.types", "formats", "Parquet")
+    try:
+        schema = file.read_schema(path)
+        rows = file.read_metadata(path).num_rows
+    except (OSError, ValueError):
+        return 0  # the reader says what is wrong
+    columns, remission = point_columns(schema.names, path)
+    for name in [*columns, *([remission] if remission else [])]:
+        kind = schema.field(name).type
+        if not (types.is_floating(kind) or types.is_integer(kind)):
+            raise DataError(f"the column {name} holds no numbers", where=path, remedy="Write it as float or integer.")
+    return int(rows) * 8 * 4

@@ -1,0 +1,171 @@
+"""What cannot be a data asset is refused by name, and a job is told which ones it reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pointseg.azure.data_assets import DataAsset, check_address, version_of_address
+from pointseg.cli.job_inputs import INPUTS_VARIABLE, inputs_of_environment, warn_of_others, with_inputs_told
+from pointseg.compute.spec import JobSpec, Place
+from pointseg.errors import ConfigError
+
+STORE = "azureml://datastores/scans/paths/kitti"
+LONG = "azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/scans/paths/kitti/"
+
+
+@pytest.mark.parametrize(
+    ("make", "key", "says"),
+    [
+        (lambda: DataAsset("a b", "1", "uri_folder", "."), "name", "255 at most"),
+        (lambda: DataAsset("", "1", "uri_folder", "."), "name", "nothing is given"),
+        (lambda: DataAsset("a", "1/2", "uri_folder", "."), "version", "255 at most"),
+        (lambda: DataAsset("a", "1", "uri_file", "."), "type", "uri_folder or mltable"),
+        (lambda: DataAsset("a", "1", "uri_folder", ".", tags={"key": "x" * 257}), "tags.key", "256 characters"),
+        (lambda: DataAsset("a", "1", "uri_folder", ".", tags={"password": "x"}), "tags.password", "shown to all"),
+    ],
+)
+def test_an_asset_that_cannot_be(make: Callable[[], object], key: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert caught.value.where == key
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        STORE,
+        LONG,
+        "azureml://jobs/kind_box_1/outputs/run/paths/x",
+        "abfss://scans@account.dfs.core.windows.net/kitti/",
+        "https://account.blob.core.windows.net/scans/kitti",
+    ],
+)
+def test_addresses_of_folders(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("azureml:semantic-kitti:3", "a data asset already"),
+        ("azureml://datastores/scans/kitti", "no address of a folder"),
+        ("azureml://datastores/scans/paths/", "no address of a folder"),
+        ("http://account.blob.core.windows.net/scans/kitti", "no address of a folder"),
+        ("abfss://scans/kitti", "no address of a folder"),
+        ("s3://bucket/kitti", "no address of a folder"),
+        ("azureml://datastores/${{name}}/paths/kitti", "no address of a folder"),
+        ("https://account.blob.core.windows.net/scans/kitti?sv=1&sig=abcdef", "holds a signature"),
+    ],
+)
+def test_addresses_that_are_none(address: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_address(address)
+    assert says in str(caught.value)
+    assert "abcdef" not in str(caught.value)
+
+
+def test_the_version_of_an_address_is_that_of_its_place() -> None:
+    assert version_of_address("uri_folder", STORE) == version_of_address("uri_folder", LONG)
+    assert version_of_address("uri_folder", STORE) != version_of_address("uri_folder", STORE + "2")
+    assert version_of_address("uri_folder", STORE) != version_of_address("mltable", STORE)
+
+
+# ---- jobs --------------------------------------------------------------------------------------------------------
+
+INPUTS = {"data_root": Place("azureml:kitti@latest"), "checkpoint": Place("runs/best.ckpt", "uri_file")}
+SPEC = JobSpec("pointseg.train", ("data.root=${{inputs.data_root}}",), INPUTS, variables={"A": "1"})
+
+
+def test_a_job_is_told_the_assets_that_it_reads() -> None:
+    told = with_inputs_told(SPEC, ("checkpoint", "data.root"), lambda path: path.replace("@latest", ":7"))
+    assert told.inputs["data_root"].path == "azureml:kitti:7"
+    assert told.inputs["checkpoint"] == INPUTS["checkpoint"]
+    assert told.arguments == SPEC.arguments
+    assert dict(told.variables) == {"A": "1", INPUTS_VARIABLE: json.dumps({"data.root": "azureml:kitti:7"})}
+
+
+def test_a_job_that_reads_none_stays_as_it_is() -> None:
+    spec = JobSpec("pointseg.train", (), {"data_root": Place("data/kitti")})
+    assert with_inputs_told(spec, ("data.root",)) is spec
+
+
+def test_a_label_stays_where_nobody_settles_it() -> None:
+    assert with_inputs_told(SPEC, ("data.root",)).inputs["data_root"].path == "azureml:kitti@latest"
+
+
+def test_processes_know_what_they_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(INPUTS_VARIABLE, raising=False)
+    assert inputs_of_environment() == {}
+    monkeypatch.setenv(INPUTS_VARIABLE, '{"data.root": "azureml:kitti:7"}')
+    assert inputs_of_environment() == {"data.root": "azureml:kitti:7"}
+
+
+def test_a_run_that_goes_on_with_other_data_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(INPUTS_VARIABLE, '{"data.root": "azureml:kitti:7"}')
+    warn_of_others({})
+    warn_of_others({"data.root": "azureml:kitti:7"})
+    assert not caplog.records
+    warn_of_others({"data.root": "azureml:kitti:6"})
+    assert caplog.messages == ["The run began with data.root=azureml:kitti:6 and goes on with azureml:kitti:7."]
+
+
+# ---- through the script ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "no folder is given: path"),
+        (["path=here", "type=table"], "Use uri_folder or mltable"),
+        (["path=here", "name='a b'"], "name of a data asset"),
+        (["path=here", "version=1e3"], "Put it in quotes"),
+        (["path=here", "tags.token=abc"], "tags.token"),
+        (["path=s3://bucket/kitti"], "no address of a folder"),
+    ],
+)
+def test_mistakes_are_refused_before_anybody_is_asked(tmp_path: Path, words: list[str], says: str) -> None:
+    from verbs import run
+
+    assert says in run("register_data", *words, cwd=tmp_path).message  # where no workspace is named
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["path=nowhere"], "there is no such folder: path=nowhere"),
+        (["path=file"], "a folder is needed, and this is a file"),
+        (["path=other"], "neither SemanticKITTI's layout nor a packed store"),
+        (["path=other", "type=mltable"], "the folder has no tables"),
+        (["path=other", "check=false", "plan=true"], "Azure"),  # it is taken, and Azure is asked
+        (["path=tables"], "Give type=mltable"),
+    ],
+)
+def test_folders_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
+    from verbs import run
+
+    from pointseg.azure import workspace
+    from pointseg.azure.errors import AzureError
+    from pointseg.cli import data_registering
+
+    def nobody(*_: object) -> None:
+        raise AzureError("Azure is not asked in this test")
+
+    monkeypatch.setattr(data_registering, "connect", nobody)
+    for names, value in zip(
+        workspace.VARIABLES.values(), (f"{0:08}-0000-0000-0000-{0:012}", "group", "space"), strict=True
+    ):
+        monkeypatch.setenv(names[0], value)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").write_text("notes\n")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/MLTable").write_text("type: mltable\n")
+    assert says in run("register_data", *words, cwd=tmp_path).message

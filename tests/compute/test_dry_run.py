@@ -1,0 +1,113 @@
+"""`compute=aml_*` as one word on any verb, without Azure: the job as a file, and what is refused before."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import scan_points
+from verbs import run
+
+from pointseg.bundle import TrainedModel, save_bundle
+
+WORKSPACE = {
+    "AZURE_SUBSCRIPTION_ID": "11111111-2222-3333-4444-555555555555",
+    "AZURE_RESOURCE_GROUP": "rg",
+    "AZURE_ML_WORKSPACE": "ml-tests",
+}
+
+
+def dry(verb: str, *words: str, cwd: Path) -> dict[str, object]:
+    done = run(verb, *words, "compute.dry_run=true", "hydra.run.dir=run", cwd=cwd)
+    assert done.code == 0, done.err
+    assert "az ml job create -f" in done.out
+    content: dict[str, object] = yaml.safe_load((cwd / "run/job/job.yaml").read_text())
+    return content
+
+
+@pytest.mark.parametrize(
+    ("place", "nodes", "processes"), [("aml_gpu", 1, 1), ("aml_cpu", 1, 1), ("aml_spot", 1, 1), ("aml_multinode", 2, 4)]
+)
+def test_training(place: str, nodes: int, processes: int, tmp_path: Path) -> None:
+    (tmp_path / "kitti").mkdir()
+    job = dry("train", "+experiment=kitti", "data.root=kitti", "optimizer.lr=0.003", f"compute={place}", cwd=tmp_path)
+    assert job["command"] == (
+        "python -m pointseg.train +experiment=kitti data.root=${{inputs.data_root}} optimizer.lr=0.003 "
+        "resume=auto hydra.run.dir=${{outputs.run}} compute=local"
+    )
+    runs = "azureml://datastores/workspaceblobstore/paths/pointseg/runs/"
+    assert job["outputs"]["run"]["path"].startswith(runs)  # type: ignore[index]
+    assert job["inputs"] == {
+        "data_root": {"type": "uri_folder", "path": str(tmp_path / "kitti"), "mode": "ro_mount"},
+    }
+    assert job["resources"]["instance_count"] == nodes  # type: ignore[index]
+    if processes > 1:
+        assert job["distribution"] == {"type": "pytorch", "process_count_per_instance": processes}
+    assert ("queue_settings" in job) == (place == "aml_spot")
+
+
+def test_the_same_folder_takes_another_try(tmp_path: Path) -> None:
+    for rate in ("0.003", "0.004"):
+        words = ("+experiment=quick", f"optimizer.lr={rate}", "compute=aml_cpu")
+        assert f"optimizer.lr={rate}" in str(dry("train", *words, cwd=tmp_path)["command"])
+
+
+def test_prediction_takes_its_model_and_files_along(trained: TrainedModel, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", trained)
+    scan_points(10).tofile(tmp_path / "one.bin")
+    words = ("checkpoint=bundle", "input=one.bin", "output=out", "compute=aml_cpu", "compute.data_mode=download")
+    job = dry("predict", *words, cwd=tmp_path)
+    assert job["inputs"] == {
+        "checkpoint": {"type": "uri_folder", "path": str(tmp_path / "bundle"), "mode": "download"},
+        "input": {"type": "uri_file", "path": str(tmp_path / "one.bin"), "mode": "download"},
+    }
+    assert set(job["outputs"]) == {"run", "result"}  # type: ignore[call-overload]
+    assert "output=${{outputs.result}}" in str(job["command"])
+
+
+def test_addresses_in_azure_stay(tmp_path: Path) -> None:
+    words = ("checkpoint=models:/net@champion", "data=semantickitti", "data.root=azureml:kitti:3", "compute=aml_cpu")
+    job = dry("evaluate", *words, cwd=tmp_path)
+    assert job["inputs"] == {"data_root": {"type": "uri_folder", "path": "azureml:kitti:3", "mode": "ro_mount"}}
+    assert "checkpoint='models:/net@champion'" in shlex.split(str(job["command"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["data=semantickitti", "data.root=nowhere"], "no such file or folder: data.root=nowhere"),
+        (["compute.cluster=gpu_cluster"], "compute.cluster"),
+        (["compute.shm=64gigs"], "compute.shm"),
+        (["compute.nodes=0"], "compute.nodes"),
+        (["compute.clutser=x"], "compute.cluster"),
+        (["azure.auth=magic"], "azure.auth"),
+    ],
+)
+def test_what_is_refused(words: list[str], says: str, tmp_path: Path) -> None:
+    message = run("train", "compute=aml_gpu", *words, cwd=tmp_path, **WORKSPACE).message
+    assert says in message
+
+
+def test_no_workspace_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in WORKSPACE:
+        monkeypatch.delenv(name, raising=False)
+    message = run("train", "compute=aml_gpu", cwd=tmp_path).message
+    assert "no Azure ML workspace is named (subscription, group, name)" in message
+    assert ".azureml" in message
+
+
+def test_patterns_are_of_this_machine(trained: TrainedModel, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", trained)
+    words = ("checkpoint=bundle", "input=scans/*.bin", "output=out", "compute=aml_cpu", "compute.dry_run=true")
+    assert "a pattern is looked up on this machine" in run("predict", *words, cwd=tmp_path).message
+
+
+def test_a_sweep_writes_a_job_for_each_run(tmp_path: Path) -> None:
+    words = ("-m", "seed=0,1", "compute=aml_gpu", "compute.dry_run=true", "hydra.sweep.dir=sweep")
+    done = run("train", *words, cwd=tmp_path)
+    assert done.code == 0, done.err
+    for number in range(2):
+        job = yaml.safe_load((tmp_path / f"sweep/{number}/job/job.yaml").read_text())
+        assert f"seed={number}" in job["command"]
