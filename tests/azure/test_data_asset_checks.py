@@ -151,18 +151,14 @@ def test_mistakes_are_refused_before_anybody_is_asked(tmp_path: Path, words: lis
 def test_folders_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
     from verbs import run
 
-    from pointseg.azure import workspace
     from pointseg.azure.errors import AzureError
     from pointseg.cli import data_registering
 
-    def nobody(*_: object) -> None:
-        raise AzureError("Azure is not asked in this test")
+    class Nobody:
+        def __getattr__(self, name: str) -> None:
+            raise AzureError("Azure is not asked in this test")
 
-    monkeypatch.setattr(data_registering, "connect", nobody)
-    for names, value in zip(
-        workspace.VARIABLES.values(), (f"{0:08}-0000-0000-0000-{0:012}", "group", "space"), strict=True
-    ):
-        monkeypatch.setenv(names[0], value)
+    monkeypatch.setattr(data_registering, "client_for", lambda job: (None, Nobody()))
     (tmp_path / "file").write_text("")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/notes.txt").write_text("notes\n")
