@@ -29,6 +29,5 @@ def needed(package: str, extra: str, what: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"{package.partition('.')[0]} is not installed, which {what} needs",
-            where=what,
             remedy=f"Install it, in the checkout: python -m pip install -c environments/constraints.txt -e '.[{extra}]'.",
         ) from error

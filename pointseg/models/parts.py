@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pointseg.models import products
 from pointseg.models.rows import Rows
 
 __all__ = ["Part", "parts_of", "rows_at_once"]
 
 SIZE = 1 << 19  # numbers in the widest rows of a part: 2 MB; smaller parts stay closer, and cost more in calls
-LEAST, MOST = 512, 4096  # rows
+LEAST, MOST = products.ROWS, 8 * products.ROWS
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,28 @@ class Part:
     def __len__(self) -> int:
         return self.place.stop - self.place.start
 
-    def linear(self, x_nC: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
-        """x W^T + b (n, O), with weights (O, C) or (B, O, C) and bias (O) or (B, O)."""
+    def linear(
+        self,
+        x_nC: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        relu: bool = False,
+        out: Tensor | None = None,
+        room: Tensor | None = None,
+    ) -> Tensor:
+        """x W^T + b (n, O), with weights (O, C) or (B, O, C) and bias (O) or (B, O); the rest as in `products.linear`."""
         if self.cloud is not None:
-            weight_OC, bias_O = self._own(weight, 3), self._own(bias, 2)
-            return torch.addmm(bias_O, x_nC, weight_OC.mT, out=out)
+            return products.linear(x_nC, self._own(weight, 3), self._own(bias, 2), relu=relu, out=out, room=room)
         result = self._all_linear(x_nC, weight, bias)
+        if relu:
+            result.relu_()
         return result if out is None else out.copy_(result)
 
     def product(self, grad_nO: Tensor, weight: Tensor, out: Tensor) -> Tensor:
         """grad W (n, C) into `out`: what a linear layer gives back to its input."""
         if self.cloud is not None or weight.ndim == 2:
-            return torch.mm(grad_nO, self._own(weight, 3), out=out)
+            return products.product(grad_nO, self._own(weight, 3), out=out)
         return out.copy_(self._all_linear(grad_nO, weight.mT, grad_nO.new_zeros(weight.shape[2])))
 
     def add_outer(self, total: Tensor, y_nO: Tensor, x_nC: Tensor) -> None:
@@ -59,14 +70,14 @@ class Part:
             self.add_outer(half, y_nO, x_nC)
             total += half
         elif self.cloud is not None or total.ndim == 2:
-            self._own(total, 3).addmm_(y_nO.mT, x_nC)
+            products.add_outer(self._own(total, 3), y_nO, x_nC)
         elif self.rows.cloud_M is None:
             shape = self.rows.clouds, self.rows.points, -1
             total.baddbmm_(y_nO.view(shape).mT, x_nC.view(shape))
         else:
             counts = self.rows.counts
             for own_OC, y, x in zip(total, y_nO.split(counts), x_nC.split(counts), strict=True):
-                own_OC.addmm_(y.mT, x)
+                products.add_outer(own_OC, y, x)
 
     def add_sum(self, total: Tensor, x_nC: Tensor) -> None:
         """Add the sum of rows to a total (C), or to that of each cloud (B, C)."""

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pointseg.models import products
 from pointseg.models.norm import RowBatchNorm
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FoldedPointNet", "fold_model", "logits"]
 
-CPU_CHUNK, GPU_CHUNK = 512, 1 << 17  # points: a processor wants its cache, a GPU wants work
+CPU_CHUNK, GPU_CHUNK = products.ROWS, 1 << 17  # points: a processor wants its cache, a GPU wants work
 
 
 class Layer(NamedTuple):
@@ -202,7 +203,7 @@ class _Chunks:
             chunk_nC = self._hidden(x_NF[start : start + self.size], hidden)
             chunk_nC, weight_OC = self._cast(len(hidden), chunk_nC, last.weight)
             product_On = self._room(len(hidden), chunk_nC, len(weight_OC), len(chunk_nC))
-            torch.mm(weight_OC, chunk_nC.T, out=product_On)  # channels first: this product is a tenth faster
+            product_On = products.channels_first(weight_OC, chunk_nC, room=product_On)
             largest_O = product_On.amax(dim=1).to(last.bias.dtype)
             best_O = largest_O if best_O is None else torch.maximum(best_O, largest_O)
         assert best_O is not None
@@ -213,13 +214,13 @@ class _Chunks:
         *hidden, last = layers
         for start in range(0, len(x_NF), self.size):
             chunk_nC = self._hidden(x_NF[start : start + self.size], hidden)
-            result_NK[start : start + self.size] = F.linear(*self._cast(len(hidden), chunk_nC, *last))
+            result_NK[start : start + self.size] = products.linear(*self._cast(len(hidden), chunk_nC, *last))
 
     def _hidden(self, chunk_nC: Tensor, layers: list[Layer]) -> Tensor:
         for number, layer in enumerate(layers):
             chunk_nC, weight_OC, bias_O = self._cast(number, chunk_nC, *layer)
             room_nO = self._room(number, chunk_nC, len(chunk_nC), len(weight_OC))
-            chunk_nC = torch.addmm(bias_O, chunk_nC, weight_OC.T, out=room_nO).relu_()
+            chunk_nC = products.linear(chunk_nC, weight_OC, bias_O, relu=True, room=room_nO)
         return chunk_nC
 
     def _cast(self, number: int, *tensors: Tensor) -> tuple[Tensor, ...]:

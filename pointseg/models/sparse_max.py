@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pointseg.models import products
 from pointseg.models.moments import Folded
 from pointseg.models.parts import Part, rows_at_once
 from pointseg.models.rows import Rows
@@ -90,8 +91,10 @@ class Search:
             best_O.copy_(torch.where(better, largest_O, best_O))
             return
         product_On = self._products
-        torch.mm(weight_OC, x_nC.mT, out=product_On[:, : len(x_nC)])
-        if len(x_nC) < self._size:
+        if len(x_nC) == self._size:
+            product_On = products.channels_first(weight_OC, x_nC, room=product_On)
+        else:
+            torch.mm(weight_OC, x_nC.mT, out=product_On[:, : len(x_nC)])
             product_On[:, len(x_nC) :] = -torch.inf
         product_Okn = product_On.view(len(product_On), -1, BLOCK)
         largest_Ok = product_Okn.amax(dim=2)

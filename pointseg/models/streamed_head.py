@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from pointseg.models import products
 from pointseg.models.moments import Folded
 from pointseg.models.norm import RowBatchNorm
 from pointseg.models.parts import Part, parts_of
@@ -90,7 +91,7 @@ class _Activations:
         """z_depth of part `number` (n, O), in memory that is used again unless `out` is given."""
         if depth == 0:
             room = self.room(0, part, self.bias_BO.shape[1])
-            return part.linear(part.of(self.local_MC), self.weight, self.bias_BO, out=room).relu_()
+            return part.linear(part.of(self.local_MC), self.weight, self.bias_BO, relu=True, room=room)
         (scale_O, shift_O), y = self.affine[depth - 1], self.ys[depth - 1][number]
         out = self.room(depth, part, y.shape[1]) if out is None else out
         return torch.addcmul(shift_O, y, scale_O, out=out).relu_()
@@ -126,7 +127,7 @@ class _StreamedHead(torch.autograd.Function):
             away = total = square = gamma.new_zeros(len(matrix))
             ys = []
             for number, part in enumerate(parts):
-                y = torch.addmm(bias, made.of(depth, number, part), matrix.mT)
+                y = products.linear(made.of(depth, number, part), matrix, bias)
                 if number == 0:
                     away = y.mean(dim=0, dtype=gamma.dtype)  # near the mean, so that the squares do not cancel
                 centred = y - away
@@ -175,7 +176,7 @@ class _StreamedHead(torch.autograd.Function):
                 dy = torch.addcmul(a, ys[number], b, out=made.room(DY, part, len(b))).addcmul_(gs[number], scale)
                 z = made.of(depth, number, part)
                 part.add_outer(grad_matrix, dy, z)
-                dz = torch.mm(dy, layer.weight, out=made.room(DZ, part, z.shape[1]) if depth == 0 else None)
+                dz = products.product(dy, layer.weight, room=made.room(DZ, part, z.shape[1]) if depth == 0 else None)
                 torch.ops.aten.threshold_backward.grad_input(dz, z, 0, grad_input=dz)
                 if depth:
                     sums.add(dz, made.ys[depth - 1][number])

@@ -83,7 +83,7 @@ class _StreamedLayer(torch.autograd.Function):
         for number, part in enumerate(parts):
             z = part.of(z_MO)
             if weight is not None and bias is not None:
-                part.linear(part.of(x_MC), weight, bias, out=z).relu_()
+                part.linear(part.of(x_MC), weight, bias, relu=True, out=z)
             if number == 0 and len(part):
                 shift = z.mean(dim=0, dtype=exact)  # any constant near the mean keeps the moments from cancelling
             centred = z - shift
@@ -107,7 +107,8 @@ class _StreamedLayer(torch.autograd.Function):
         if weight is None:
             grad_MO = torch.empty_like(z_MO)
             for part in ctx.parts:
-                incoming.of(part, out=part.of(grad_MO))
+                place = part.of(grad_MO)
+                place.copy_(incoming.of(part, place))
             return grad_MO, None, None, None, None, None
         grad_x = torch.empty_like(x_MC) if ctx.needs_input_grad[0] else None
         exact = torch.promote_types(z_MO.dtype, torch.float32)
@@ -115,7 +116,7 @@ class _StreamedLayer(torch.autograd.Function):
         buffer = z_MO.new_empty(max(map(len, ctx.parts), default=0), z_MO.shape[1])
         for part in ctx.parts:
             z = part.of(z_MO)
-            grad = _threshold_(incoming.of(part, out=buffer[: len(part)]), z)
+            grad = _threshold_(incoming.of(part, buffer[: len(part)]), z)
             part.add_outer(grad_weight, grad, part.of(x_MC))
             part.add_sum(grad_bias, grad)
             if grad_x is not None:
@@ -156,14 +157,14 @@ class _Incoming:
             self.first = {part.place.start: number for number, part in enumerate(parts)}
             self.winners = winners.reshape(-1, winners.shape[-1])
 
-    def of(self, part: Part, out: Tensor) -> Tensor:
-        """(n, O), written into `out`."""
+    def of(self, part: Part, room: Tensor) -> Tensor:
+        """(n, O), perhaps written into `room`."""
         if self.symmetric is None:
-            out.zero_()
-        elif out.dtype == self.symmetric.dtype:
-            part.linear(part.of(self.z_MO), self.symmetric, self.constant, out=out)
+            out = room.zero_()
+        elif room.dtype == self.symmetric.dtype:
+            out = part.linear(part.of(self.z_MO), self.symmetric, self.constant, room=room)
         else:
-            out.copy_(part.linear(part.of(self.z_MO).to(self.symmetric.dtype), self.symmetric, self.constant))
+            out = room.copy_(part.linear(part.of(self.z_MO).to(self.symmetric.dtype), self.symmetric, self.constant))
         if self.own_MO is not None:
             out += part.of(self.own_MO)
         if self.order is not None:

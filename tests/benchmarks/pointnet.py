@@ -5,9 +5,9 @@
 
 Both networks have the paper's widths and both T-Nets, x, y, z and remission, 19 classes. Ratios are medians over
 interleaved rounds of seconds of the reference (`reference.py`) by ours. Where onnxruntime is installed, exported files of the
-fast form are among them, float32 and 8 bits. Extra memory is measured in a process of its own
-for each form, as the growth of its largest resident size over one call (Linux). On a machine with a GPU the same is done there, with
-the share of the arithmetic's peak that `--peak-tflops` names.
+fast form are among them, float32 and 8 bits; on a processor for which the fast forms choose oneDNN, also those by MKL. Extra
+memory is measured in a process of its own for each form, as the growth of its largest resident size over one call (Linux). On
+a machine with a GPU the same is done there, with the share of the arithmetic's peak that `--peak-tflops` names.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from reference import ReferencePointNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointseg.models import PointNetSeg
+from pointseg.models import PointNetSeg, products
 from pointseg.models.pointnet_inference import fold_model
 
 FORMS = ("reference", "plain", "fast")
@@ -72,6 +73,16 @@ def interleaved(ways: dict[str, Callable[[], object]], rounds: int, device: str)
     return {name: float(np.median(values[1:])) for name, values in seconds.items()}
 
 
+def by_mkl(way: Callable[[], object]) -> Callable[[], None]:
+    """The fast form with the products of torch's own library, where it would take the other one."""
+
+    def run() -> None:
+        with patch.object(products, "onednn_is_faster", lambda: False):
+            way()
+
+    return run
+
+
 def exported(model: nn.Module, folder: Path) -> dict[str, nn.Module]:
     """ONNX Runtime with the float32 and the 8-bit file of a model; none where it is not installed."""
     try:
@@ -91,6 +102,8 @@ def predict(points: int, rounds: int, device: str) -> dict[str, float]:
     x = torch.randn(1, points, 4, device=device)
     models = {form: model_of(form, device).eval() for form in FORMS}
     ways: dict[str, Callable[[], object]] = {form: (lambda m=model: m(x)) for form, model in models.items()}
+    if products.onednn_is_faster():
+        ways["fast, by MKL"] = by_mkl(ways["fast"])
     ways["reference in blocks of 4096"] = lambda: blocks(models["reference"], x)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         for name, model in exported(models["fast"], Path(folder)).items() if device == "cpu" else ():
@@ -99,8 +112,12 @@ def predict(points: int, rounds: int, device: str) -> dict[str, float]:
 
 
 def train(clouds: int, points: int, rounds: int, device: str) -> dict[str, float]:
-    ways = {form: training_step(model_of(form, device).train(), clouds, points, device) for form in FORMS}
-    return interleaved(dict(ways), rounds, device)
+    ways: dict[str, Callable[[], object]] = {
+        form: training_step(model_of(form, device).train(), clouds, points, device) for form in FORMS
+    }
+    if products.onednn_is_faster():
+        ways["fast, by MKL"] = by_mkl(ways["fast"])
+    return interleaved(ways, rounds, device)
 
 
 def memory(task: str, form: str, points: int) -> int:
