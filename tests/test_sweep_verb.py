@@ -59,6 +59,27 @@ def test_the_same_seed_draws_the_same_trials_also_after_an_interruption(sampling
     assert other[0] != whole[0]
 
 
+def test_no_trial_is_ever_kept_without_its_values(tmp_path: Path) -> None:
+    """A kill may come after any commit."""
+    from sqlalchemy import event
+    from sqlalchemy.orm import Session
+
+    drawn = "select count(*) from trial_params p where p.trial_id = t.trial_id"
+    kept: list[int] = []
+
+    def look(session: Session) -> None:
+        with sqlite3.connect(tmp_path / "study.db") as database:
+            kept.extend(count for (count,) in database.execute(f"select ({drawn}) from trials t"))
+
+    study = Study.begin(tmp_path, space(), SweepSettings("local", 3, "tpe"))
+    event.listen(Session, "after_commit", look)
+    try:
+        scored(study, 3)
+    finally:
+        event.remove(Session, "after_commit", look)
+    assert set(kept) == {3}
+
+
 def test_more_trials_of_the_same_sweep_but_no_other_sweep_in_its_folder(tmp_path: Path) -> None:
     scored(Study.begin(tmp_path, space(), SweepSettings("local", 1, "tpe")), 1)
     assert Study.begin(tmp_path, space(), SweepSettings("local", 2, "tpe")).next(space()) is not None

@@ -390,6 +390,16 @@ def test_the_failure_of_a_joined_run_is_a_tag(home: Path, platform: MlflowTracke
     assert stored(platform).data.tags["pointseg.status"] == "FAILED"
 
 
+def test_a_run_that_another_job_began_is_left_as_it_was(home: Path, platform: MlflowTracker) -> None:
+    earlier = platform.client.create_run(platform.experiment_id).info.run_id
+    tracker = begin(home, {"lr": 0.1}, run_id=earlier)
+    assert tracker.run_id == platform.run_id
+    assert stored(tracker).data.tags["resumed_from"] == earlier
+    assert platform.client.get_run(earlier).data.params == {}
+    again = begin(home, run_id=platform.run_id)  # its machine was taken away
+    assert again.run_id == platform.run_id
+
+
 def test_with_a_parent_the_environment_s_run_is_not_joined(home: Path, platform: MlflowTracker) -> None:
     child = begin(home, parent_run_id=platform.run_id)
     assert stored(child).data.tags["mlflow.parentRunId"] == platform.run_id != child.run_id

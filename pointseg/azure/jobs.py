@@ -50,12 +50,15 @@ def follow(client: Any, name: str) -> None:
     Raises:
         JobFailed: if it did not end well.
         AzureError: if Azure ML cannot be reached any more; the job goes on.
+        KeyboardInterrupt: at Ctrl-C; the job goes on.
     """
     sdk = needed("azure.ai.ml.exceptions", "azure", "Azure ML")
     with plain_errors(f"following the job {name}, which goes on"):
         try:
             client.jobs.stream(name)
         except sdk.JobException as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # the SDK tells Ctrl-C as it tells a job that failed
+                raise KeyboardInterrupt from error
             log.debug("the job failed", exc_info=error)
         job = client.jobs.get(name)
     status = getattr(job.status, "value", job.status)

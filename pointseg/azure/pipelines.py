@@ -10,7 +10,7 @@ from typing import Any
 
 from pointseg.azure import jobs
 from pointseg.azure.errors import plain_errors
-from pointseg.errors import JobFailed
+from pointseg.errors import JobFailed, PointsegError
 from pointseg.redact import redact_text
 
 __all__ = ["fetch_steps", "follow", "steps_of"]
@@ -38,13 +38,18 @@ def follow(client: Any, name: str) -> None:
     """Stay until a pipeline job ends; of a step that failed, say its words.
 
     Raises:
-        JobFailed: naming the step that did not end well.
+        JobFailed: naming the step that did not end well, where the steps can be looked at.
         AzureError: if Azure ML cannot be reached any more; the job goes on.
     """
     try:
         jobs.follow(client, name)
     except JobFailed as error:
-        for step, child in steps_of(client, name).items():
+        try:
+            steps = steps_of(client, name)
+        except PointsegError as other:
+            log.warning("%s", other)
+            raise error from other
+        for step, child in steps.items():
             if _status(child) in ENDED_BADLY:
                 said = _say_words(client, child.name)
                 raise JobFailed(
@@ -56,10 +61,14 @@ def follow(client: Any, name: str) -> None:
 
 
 def _say_words(client: Any, name: str) -> str:
-    """Say the last words of a job that has ended badly; gives its error, "" where it names none."""
+    """Say the last words of a job that has ended badly; gives its error, "" where it names none or cannot be asked."""
     with tempfile.TemporaryDirectory(prefix="pointseg-words-") as folder:
-        with plain_errors("reading the words of the step"):
-            client.jobs.download(name, download_path=folder)
+        try:
+            with plain_errors("reading the words of the step"):
+                client.jobs.download(name, download_path=folder)
+        except PointsegError as error:  # which step failed is still to be said
+            log.warning("%s", error)
+            return ""
         logs = sorted(Path(folder).rglob("user_logs/std_log*.txt"))
         lines = [line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     log.info("Its last words:\n%s", redact_text("\n".join(f"  {line}" for line in lines[-LAST_WORDS:])))

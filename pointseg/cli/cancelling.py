@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pointseg.azure import jobs
+from pointseg.errors import PointsegError
 
 __all__ = ["offered_to_cancel"]
 
@@ -26,12 +27,25 @@ def offered_to_cancel(client: Any, *names: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if _says_yes(f"\nCancel {_named(names)} as well? [y/N] "):
-            for name in names:
-                jobs.cancel(client, name)
-            log.info("Cancelled.")
+            _cancel(client, names)
         else:
             log.info("The job goes on." if len(names) == 1 else "The jobs go on.")
         raise
+
+
+def _cancel(client: Any, names: Sequence[str]) -> None:
+    """Cancel each job, also where another one, that may have ended meanwhile, cannot be."""
+    failed = []
+    for name in names:
+        try:
+            jobs.cancel(client, name)
+        except PointsegError as error:
+            log.warning("%s: %s", name, error)
+            failed.append(name)
+    if not failed:
+        log.info("Cancelled.")
+    elif len(failed) < len(names):
+        log.info("The others are cancelled.")
 
 
 def _named(names: Sequence[str]) -> str:

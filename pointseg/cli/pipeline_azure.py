@@ -23,7 +23,7 @@ from pointseg.cli.pipeline_steps import build_pipeline
 from pointseg.compute.pipeline import PipelineSpec, Wire, output_folder
 from pointseg.compute.pipeline_files import outer_inputs, write_pipeline
 from pointseg.compute.publication import check_cron, check_name, write_publication
-from pointseg.errors import ConfigError, JobFailed
+from pointseg.errors import ConfigError, JobFailed, PointsegError
 from pointseg.files import remove_folder
 
 __all__ = ["pipeline_in_azure"]
@@ -184,7 +184,13 @@ def _wait(job: Job, client: Any, name: str, pipeline: PipelineSpec) -> None:
         step.name: {output: output_folder(job.folder, Wire(step.name, output)) for output in step.spec.outputs}
         for step in pipeline.steps
     }
-    fetched = pipelines.fetch_steps(client, name, places)
+    try:
+        fetched = pipelines.fetch_steps(client, name, places)
+    except PointsegError as error:
+        if failed is None:
+            raise
+        log.warning("%s", error)
+        raise failed from error
     record = Record(job.folder, str(job.config.compute.name))
     for step in pipeline.steps:
         if step.name in fetched:

@@ -98,12 +98,9 @@ class Study:
         interrupted = next((trial for trial in known if trial.state == "running"), None)
         if interrupted is not None or len(known) >= self._settings.trials:
             return interrupted
-        # A sampler with a seed of the trial's own: a sweep that was interrupted draws what it would have drawn.
-        self._study.sampler = _sampler(self._optuna, self._settings, len(known))
         with _quiet(self._optuna, self._folder):
-            asked = self._study.ask()
-            values = {d.key: _drawn(asked, d) for d in space.dimensions}
-        return Trial(int(asked.number), values, "running")
+            self._study.add_trial(self._asked(space, len(known)))
+        return self.trials()[len(known)]
 
     def report(self, number: int, validation: int, score: float) -> bool:
         """Note the score of a trial after one of its validations, counted from 1; True if it falls behind and shall end."""
@@ -144,6 +141,19 @@ class Study:
                 return max(found, key=lambda trial: (trial.score or 0.0, -trial.number))
         return None
 
+    def _asked(self, space: SearchSpace, number: int) -> Any:
+        """A new trial with all its values, drawn in a copy of the study: the database gets it in one piece, so that
+        a kill leaves no trial that lacks some."""
+        optuna = self._optuna
+        # A sampler with a seed of the trial's own: a sweep that was interrupted draws what it would have drawn.
+        copy = optuna.create_study(direction="maximize", sampler=_sampler(optuna, self._settings, number))
+        copy.add_trials(self._study.get_trials(deepcopy=False))
+        asked = copy.ask()
+        for dimension in space.dimensions:
+            _draw(asked, dimension)
+        state = optuna.trial.TrialState.RUNNING
+        return optuna.trial.create_trial(state=state, params=asked.params, distributions=asked.distributions)
+
     def _trial(self, number: int) -> Any:
         return self._optuna.trial.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 
@@ -174,13 +184,14 @@ def _pruner(optuna: Any, settings: SweepSettings) -> Any:
     return pruners.NopPruner()
 
 
-def _drawn(trial: Any, dimension: Dimension) -> object:
+def _draw(trial: Any, dimension: Dimension) -> None:
     if isinstance(dimension, Choice):
-        return trial.suggest_categorical(dimension.key, list(dimension.words))
-    if isinstance(dimension, Real):
-        return trial.suggest_float(dimension.key, dimension.low, dimension.high, log=dimension.log)
-    step = {} if dimension.log else {"step": dimension.step}
-    return trial.suggest_int(dimension.key, dimension.low, dimension.high, log=dimension.log, **step)
+        trial.suggest_categorical(dimension.key, list(dimension.words))
+    elif isinstance(dimension, Real):
+        trial.suggest_float(dimension.key, dimension.low, dimension.high, log=dimension.log)
+    else:
+        step = {} if dimension.log else {"step": dimension.step}
+        trial.suggest_int(dimension.key, dimension.low, dimension.high, log=dimension.log, **step)
 
 
 def _seen(trial: Any) -> Trial:

@@ -59,8 +59,9 @@ def start(
     """Creates a run, or continues `run_id`, and logs its parameters and tags.
 
     Where the environment names a run of the same store (MLFLOW_RUN_ID with MLFLOW_TRACKING_URI, as inside an Azure ML
-    job) and neither `run_id` nor `parent_run_id` says otherwise, that run is joined: it is the platform's, so it is
-    never ended here; a failure is marked by the tag `pointseg.status`. Other ranks than 0 log nothing.
+    job) and `parent_run_id` does not say otherwise, that run is joined: it is the platform's, so it is never ended here;
+    a failure is marked by the tag `pointseg.status`. A `run_id` that another job began is not written to then: each job
+    has its run, and the tag `resumed_from` names the earlier one. Other ranks than 0 log nothing.
 
     Raises:
         TrackingError: where the store cannot be used or a named run does not exist: before any work is done.
@@ -76,9 +77,11 @@ def start(
         return NullTracker()
     client = connect(store)
     named_by_environment = environment_run(store, start_dir)
-    wanted = run_id or (None if parent_run_id else named_by_environment)
+    wanted = run_id if parent_run_id else named_by_environment or run_id
     owned = wanted is None or wanted != named_by_environment
     labels = {"mlflow.parentRunId": parent_run_id} if parent_run_id else {}
+    if run_id and run_id != wanted:
+        labels["resumed_from"] = run_id
     with plain_errors(store):
         if wanted:
             run = _continue(client, store, wanted, owned=owned)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 
 def environment(code: Path) -> Any:
@@ -57,3 +60,13 @@ def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def press_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes whenever the SDK waits before it looks at a job again."""
+
+    def sleep(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    clock = SimpleNamespace(time=time.time, sleep=sleep)
+    monkeypatch.setattr("azure.ai.ml.operations._job_ops_helper.time", clock)

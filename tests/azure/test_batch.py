@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from azure_fixtures import azure, client, cluster, code, here, running, scans, started
+from azure_helpers import press_ctrl_c
 from batch_helpers import ENDPOINT, default_of, deploy, deployments_of, hashes, invoke, write_bundle, write_scans
 from verbs import run
 
@@ -205,11 +206,7 @@ def test_ctrl_c_while_waiting_leaves_the_job(
 ) -> None:
     scans = write_scans(here / "scans").root
     assert deploy(here, f"checkpoint={bundle}").code == 0
-
-    def interrupted(client: Any, name: str) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pointseg.azure.jobs.follow", interrupted)
+    press_ctrl_c(monkeypatch)
     done = invoke(here, f"input={scans}", "output=labels", "wait=true")
     assert done.code == 130, done.err
     assert "The job goes on" in done.out

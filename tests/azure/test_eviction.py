@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from pathlib import Path
@@ -26,6 +27,11 @@ def weights(folder: Path) -> dict[str, Any]:
 
 def words_of(job: Any) -> str:
     return (job.folder / "artifacts/user_logs/std_log.txt").read_text()
+
+
+def steps_of(tracked: dict[str, Any]) -> list[int]:
+    """At which a run in the workspace was told a validation's score."""
+    return [int(metric["step"]) for metric in tracked["metrics"] if metric["key"] == "val/miou"]
 
 
 def test_a_training_goes_on_where_its_machine_was_taken_away(azure: Any, cluster: str, here: Path) -> None:
@@ -59,3 +65,7 @@ def test_a_training_goes_on_where_its_machine_was_taken_away(azure: Any, cluster
     _, job = executor.runs.values()
     assert "epoch 4/4" in words_of(job)
     assert "epoch 3/4" not in words_of(job)
+    first, second = executor.runs  # each tracked as a run of its own
+    assert azure.tracking.runs[second]["tags"]["resumed_from"] == first
+    assert json.loads((here / "again/run.json").read_text())["tracking"]["run_id"] == second
+    assert max(steps_of(azure.tracking.runs[first])) < min(steps_of(azure.tracking.runs[second]))

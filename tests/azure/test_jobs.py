@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from azure_fixtures import azure, client, cluster, code, here, running, scans, started
+from azure_helpers import press_ctrl_c
 from verbs import run
 
 from pointseg.azure import jobs
@@ -117,3 +118,18 @@ def test_a_job_is_cancelled(azure: Any, client: Any, cluster: str, here: Path) -
     assert azure.calls.matching(f"POST jobs/{name}/cancel")
     with pytest.raises(AzureError, match="cancelling the job"):
         jobs.cancel(client, "no-such-job")
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_or_cancels_it(
+    azure: Any, cluster: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    azure.jobs.script("*", *["Running"] * 50)
+    press_ctrl_c(monkeypatch)
+    done = run("train", *SMALL, "compute.wait=true", cwd=here)
+    assert (done.code, "The job goes on." in done.out) == (130, True), done.err
+    assert "ended as" not in done.err
+    assert not azure.calls.matching("POST jobs/.*/cancel")
+    monkeypatch.setattr("pointseg.cli.cancelling._says_yes", lambda question: "Cancel the job" in question)
+    done = run("train", *SMALL, "compute.wait=true", cwd=here)
+    assert (done.code, "Cancelled." in done.out) == (130, True), done.err
+    assert len(azure.calls.matching("POST jobs/.*/cancel")) == 1

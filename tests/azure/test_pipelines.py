@@ -133,6 +133,12 @@ def test_a_step_that_fails_stops_the_later_ones(azure: Any, cluster: str, here: 
     assert (here / "chain/prepare/store/store.json").is_file()
     assert not (here / "chain/evaluate").exists()
 
+    azure.faults.add("GET datastores/workspaceartifactstore", 403, after=1)  # following the job looks there as well
+    done = pipeline(*words, here=here)
+    assert "the step train ended as Failed" in done.message
+    assert "reading the words of the step: Azure answered 403" in done.out
+    assert "Fetched into" in done.out
+
 
 # ---- kept there ----------------------------------------------------------------------------------------------------
 

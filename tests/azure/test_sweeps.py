@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from azure_fixtures import azure, client, cluster, code, here, running, scans, started
+from azure_helpers import press_ctrl_c
 from verbs import SMALL_MODEL, run
 
 from pointseg.bundle import load
@@ -128,3 +129,18 @@ def test_a_grid_is_submitted_whole_and_then_waited_for(azure: Any, cluster: str,
     table = done.out.split("The sweep, best first:")[1].splitlines()
     assert "data.azimuth_steps=64" in table[1]
     assert "(failed)" in table[2]
+
+
+def test_ctrl_c_while_a_grid_is_waited_for_cancels_what_can_be_cancelled(
+    azure: Any, cluster: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    azure.jobs.script("*", *["Running"] * 50)
+    azure.faults.add("POST jobs/.*/cancel", 409, times=1)
+    press_ctrl_c(monkeypatch)
+    monkeypatch.setattr("pointseg.cli.cancelling._says_yes", lambda question: "the 2 jobs that were not" in question)
+    done = run("train", *QUICK, "seed=0,1", "compute.wait=true", "hydra.sweep.dir=stopped", cwd=here)
+    assert done.code == 130, done.err
+    assert done.out.count("Following ") == 1
+    assert "cancelling the job: Azure answered 409" in done.out + done.err
+    assert "The others are cancelled." in done.out
+    assert len(azure.calls.matching("POST jobs/.*/cancel")) == 2
