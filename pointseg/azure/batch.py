@@ -17,6 +17,7 @@ from pointseg.azure.names import check_matches, check_whole
 from pointseg.azure.ours import TAG, is_ours, refuse_others
 from pointseg.azure.plan import Step
 from pointseg.azure.quiet import quiet_unless_seen
+from pointseg.azure.states import READY, state_of
 from pointseg.azure.unasked import is_asked
 from pointseg.compute.scoring_code import BATCH_DRIVER
 from pointseg.errors import ConfigError
@@ -25,7 +26,6 @@ from pointseg.prediction.inputs import WRITES
 
 __all__ = ["BatchDeployment", "BatchSettings", "batch_steps", "check_endpoint", "default_deployment"]
 
-READY = "Succeeded"
 OUTPUT_ACTIONS = ("summary_only", "append_row")
 MOST = 2**31 - 1
 
@@ -151,7 +151,7 @@ def batch_steps(client: Any, wanted: BatchDeployment, *, delete_old: bool = Fals
     endpoint = found(f"looking for the endpoint {name}", lambda: client.batch_endpoints.get(name))
     old: list[Any] = []
     if endpoint is not None:
-        refuse_others(name, endpoint.tags)
+        refuse_others(f"endpoint={name}", endpoint.tags)
         with plain_errors(f"looking at the deployments of {name}"):
             old = list(client.batch_deployments.list(name))
     default = default_deployment(endpoint)
@@ -215,9 +215,7 @@ def _endpoint_step(client: Any, wanted: BatchDeployment, there: Any) -> Step:
 
 def _deployment_step(client: Any, wanted: BatchDeployment, old: list[Any], default: str | None, cost: str) -> Step:
     there = next((deployment for deployment in old if deployment.name == wanted.name), None)
-    state = getattr(there, "provisioning_state", None)
-    state = getattr(state, "value", state)
-    if there is not None and state == READY:
+    if there is not None and state_of(there) == READY:
         return Step("batch deployment", wanted.name, "keep", notes=(cost,))
     settings = wanted.settings
     differences: tuple[str, ...] = (
@@ -227,7 +225,7 @@ def _deployment_step(client: Any, wanted: BatchDeployment, old: list[Any], defau
         f"{settings.mini_batch_size} files at once, {settings.retries} retries, {settings.seconds} s",
     )
     if there is not None:
-        differences = (f"it is {state}: made again", *differences)
+        differences = (f"it is {state_of(there)}: made again", *differences)
 
     def create() -> None:
         try:

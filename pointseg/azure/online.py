@@ -20,21 +20,19 @@ from pointseg.azure.online_logs import with_last_words
 from pointseg.azure.ours import TAG, refuse_others
 from pointseg.azure.plan import Step
 from pointseg.azure.quiet import quiet_unless_seen
+from pointseg.azure.states import READY, state_of
 from pointseg.compute.scoring_code import SCORE_DRIVER
 from pointseg.errors import ConfigError
 from pointseg.extras import needed
 
 __all__ = [
-    "READY",
     "OnlineDeployment",
     "OnlineSettings",
     "delete_deployment",
     "deployment_step",
     "endpoint_step",
-    "state_of",
 ]
 
-READY = "Succeeded"
 MADE = ("Succeeded", "Failed", "Canceled")  # states in which nobody is at it
 AUTH = {"key": "a key", "aad": "a Microsoft Entra token, by roles in the workspace"}
 SDK_AUTH = {"key": "key", "aad": "aad_token"}
@@ -162,12 +160,6 @@ class OnlineDeployment:
         return f"v-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]}"
 
 
-def state_of(thing: Any) -> str:
-    """The provisioning state of an endpoint or deployment; SDK versions give a word or an enumeration."""
-    state = getattr(thing, "provisioning_state", None)
-    return str(getattr(state, "value", state))
-
-
 def _refuse_busy(what: str, thing: Any) -> None:
     if state_of(thing) not in MADE:
         raise AzureError(
@@ -195,7 +187,7 @@ def endpoint_step(client: Any, wanted: OnlineDeployment, there: Any, *, keep_fai
 
         make = _put_endpoint(client, wanted, None)
         return Step("endpoint", name, "create", differences, make, undo=None if keep_failed else undo)
-    refuse_others(name, there.tags)
+    refuse_others(f"endpoint={name}", there.tags)
     _refuse_busy(f"the endpoint {name}", there)
     given = str(there.auth_mode).lower()
     given = next((mode for mode, word in SDK_AUTH.items() if word == given), given)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pointseg.azure.errors import AzureError, plain_errors
 from pointseg.azure.names import check_whole
-from pointseg.azure.online import READY, state_of
 from pointseg.azure.online_logs import with_last_words
 from pointseg.azure.plan import Step
+from pointseg.azure.states import READY, state_of
 from pointseg.client import Client
 from pointseg.errors import ConfigError, ServiceError
 from pointseg.redact import install_log_redaction

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import yaml
 from pointseg.azure.batch import default_deployment
 from pointseg.azure.errors import AzureError, plain_errors
 from pointseg.azure.found import found
+from pointseg.azure.ours import PUBLISHED, refuse_others
 from pointseg.azure.plan import Step
-from pointseg.compute.publication import MARK, Publication
+from pointseg.azure.states import READY, state_of
+from pointseg.compute.publication import CONTENT, Publication
 from pointseg.errors import ConfigError
 from pointseg.extras import needed
 
@@ -39,29 +42,26 @@ def steps_to_publish(client: Any, made: Publication) -> list[Step]:
     """What is to be done so that a publication is as it was written; what is so already is kept.
 
     Raises:
+        ConfigError: if the version is there with other content, or endpoint or schedule are of something else.
         AzureError: if the workspace cannot be asked.
 
     Example:
         >>> carry_out(steps_to_publish(client, write_publication(folder, "nightly")), plan=False)
     """
     sdk = needed("azure.ai.ml", "azure", "Azure ML")
-    steps = [
-        _component(client, sdk, name, made.version, path)
-        for path, name in {**made.steps, made.file("component"): made.component}.items()
-    ]
     endpoint = found(LOOKING, lambda: client.batch_endpoints.get(made.name))
-    deployment = endpoint and found(LOOKING, lambda: client.batch_deployments.get(made.deployment, made.name))
+    if endpoint is not None:
+        refuse_others(f"publish={made.name}", endpoint.tags, mark=PUBLISHED)
+    component = partial(_component, client, sdk, made)
+    steps = [component(name, made.content, path) for path, name in made.steps.items()]
+    steps.append(component(made.component, made.version, made.file("component")))
     steps.append(
         Step("batch endpoint", made.name, "keep")
         if endpoint
         else Step("batch endpoint", made.name, "create", (), _make_endpoint(client, sdk, made))
     )
-    steps.append(
-        Step("deployment", made.deployment, "keep")
-        if deployment
-        else Step("deployment", made.deployment, "create", (), _make_deployment(client, made))
-    )
-    default = endpoint and getattr(endpoint.defaults, "deployment_name", None)
+    steps.append(_deployment(client, made, endpoint))
+    default = default_deployment(endpoint)
     if default != made.deployment:
         difference = f"it runs {default or 'nothing'} -> {made.deployment}"
         steps.append(Step("default of", made.name, "update", (difference,), _make_default(client, made)))
@@ -70,17 +70,33 @@ def steps_to_publish(client: Any, made: Publication) -> list[Step]:
     return steps
 
 
-def _component(client: Any, sdk: Any, name: str, version: str, path: Path) -> Step:
-    if found(LOOKING, lambda: client.components.get(name, version)):
+def _component(client: Any, sdk: Any, made: Publication, name: str, version: str, path: Path) -> Step:
+    there = found(LOOKING, lambda: client.components.get(name, version))
+    if there is not None:
+        _refuse_other_content(made, there)
         return Step("component", f"{name}:{version}", "keep")
 
     def make() -> None:
         with plain_errors("registering the component"):
             component = sdk.load_component(str(path))
-            component.version = version
+            component.version, component.tags = version, made.tags
             client.components.create_or_update(component)
 
     return Step("component", f"{name}:{version}", "create", (), make)
+
+
+def _refuse_other_content(made: Publication, there: Any) -> None:
+    """A version stays what it was made of: Azure changes none, and the older content would run.
+
+    Raises:
+        ConfigError: naming the version.
+    """
+    if (there.tags or {}).get(CONTENT) != made.content:
+        raise ConfigError(
+            f"{there.name} is there in this version, with other content",
+            where=f"version={made.version}",
+            remedy="Name another, or leave it out: then it is made of the content.",
+        )
 
 
 def _make_endpoint(client: Any, sdk: Any, made: Publication) -> Callable[[], None]:
@@ -89,6 +105,18 @@ def _make_endpoint(client: Any, sdk: Any, made: Publication) -> Callable[[], Non
             client.batch_endpoints.begin_create_or_update(sdk.load_batch_endpoint(str(made.file("endpoint")))).result()
 
     return make
+
+
+def _deployment(client: Any, made: Publication, endpoint: Any) -> Step:
+    """One that failed stays there under its name, and runs nothing: it is made again."""
+    there = endpoint and found(LOOKING, lambda: client.batch_deployments.get(made.deployment, made.name))
+    if there is None:
+        return Step("deployment", made.deployment, "create", (), _make_deployment(client, made))
+    _refuse_other_content(made, there)
+    if state_of(there) == READY:
+        return Step("deployment", made.deployment, "keep")
+    difference = f"it is {state_of(there)}: made again"
+    return Step("deployment", made.deployment, "replace", (difference,), _make_deployment(client, made))
 
 
 def _make_deployment(client: Any, made: Publication) -> Callable[[], None]:
@@ -108,7 +136,7 @@ def _make_default(client: Any, made: Publication) -> Callable[[], None]:
     def make() -> None:
         with plain_errors("choosing what the endpoint runs"):
             endpoint = client.batch_endpoints.get(made.name)
-            endpoint.defaults.deployment_name = made.deployment
+            endpoint.defaults = {"deployment_name": made.deployment}
             client.batch_endpoints.begin_create_or_update(endpoint).result()
 
     return make
@@ -124,17 +152,20 @@ def _schedule(client: Any, sdk: Any, made: Publication) -> Step:
             name=made.name,
             trigger=entities.CronTrigger(**time),
             create_job=sdk.load_job(str(made.file("job"))),
-            tags={**content["tags"], "version": made.version},
+            tags=content["tags"],
             is_enabled=True if present is None else present.is_enabled,
         )
     differences: tuple[str, ...] = ()
     if present is not None:
+        refuse_others(f"publish={made.name}", present.tags, what="a schedule", mark=PUBLISHED)
         pairs = {
             "time": (present.trigger.expression, wanted.trigger.expression),
             "time zone": (str(present.trigger.time_zone), str(wanted.trigger.time_zone)),
             "version": ((present.tags or {}).get("version"), made.version),
         }
         differences = tuple(f"{key}: {old} -> {new}" for key, (old, new) in pairs.items() if old != new)
+        if state_of(present) != READY:
+            differences = (f"it is {state_of(present)}: made again", *differences)
         if not differences:
             return Step("schedule", made.name, "keep")
 
@@ -154,7 +185,7 @@ def published(client: Any) -> list[str]:
     with plain_errors("listing what is published"):
         endpoints = [each for each in client.batch_endpoints.list() if _is_ours(each)]
         schedules = [each for each in client.schedules.list(list_view_type="All") if _is_ours(each)]
-    lines = [f"endpoint  {each.name}  runs {each.defaults.deployment_name or 'nothing'}" for each in endpoints]
+    lines = [f"endpoint  {each.name}  runs {default_deployment(each) or 'nothing'}" for each in endpoints]
     return lines + [
         f"schedule  {each.name}  {each.trigger.expression} {each.trigger.time_zone}  {'on' if each.is_enabled else 'off'}"
         for each in schedules
@@ -162,7 +193,7 @@ def published(client: Any) -> list[str]:
 
 
 def _is_ours(resource: Any) -> bool:
-    return MARK.items() <= (resource.tags or {}).items()
+    return PUBLISHED.items() <= (resource.tags or {}).items()
 
 
 def invoke(client: Any, name: str, inputs: Mapping[str, Any]) -> str:
@@ -197,9 +228,16 @@ def switch_schedule(client: Any, name: str, action: str) -> None:
         action: enable, disable or remove.
 
     Raises:
+        ConfigError: if the schedule is not of a published pipeline.
         AzureError: if there is no such schedule, or Azure ML refuses.
     """
     schedules = client.schedules
+    there = found(LOOKING, lambda: schedules.get(name))
+    if there is None:
+        raise AzureError(
+            "there is no such schedule", where=f"{action}={name}", remedy="list=true says which there are."
+        )
+    refuse_others(f"{action}={name}", there.tags, what="a schedule", mark=PUBLISHED)
     with plain_errors(f"schedule {name}: {action}"):
         if action == "enable":
             schedules.begin_enable(name).result()

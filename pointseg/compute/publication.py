@@ -25,10 +25,11 @@ from pointseg.compute.pipeline_files import COMPONENTS, PIPELINE_FILE, SCHEMAS
 from pointseg.errors import ConfigError
 from pointseg.files import write_text
 
-__all__ = ["Publication", "check_cron", "check_name", "write_publication"]
+__all__ = ["CONTENT", "MARK", "Publication", "check_cron", "check_name", "write_publication"]
 
 FOLDER = "published"
 MARK = {"made-by": "pointseg.pipeline"}  # the tag by which `list=true` finds them
+CONTENT = "content"  # the tag that tells whether a version is what would be published
 NAME = r"[a-zA-Z][a-zA-Z0-9-]{1,30}[a-zA-Z0-9]"
 VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,29}"
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -42,7 +43,8 @@ class Publication:
 
     Attributes:
         name: of endpoint and schedule.
-        version: of the pipeline component and those of its steps.
+        version: of the pipeline component, and so of what endpoint and schedule run.
+        content: tells what is published; the version of the steps' components, which all publications share.
         deployment: behind the endpoint.
         folder: of the files.
         steps: their components' names, by the files' names.
@@ -51,6 +53,7 @@ class Publication:
 
     name: str
     version: str
+    content: str
     deployment: str
     folder: Path
     steps: dict[Path, str]
@@ -60,6 +63,11 @@ class Publication:
     def component(self) -> str:
         """The name of the pipeline component: components take small letters, digits and _ only."""
         return self.name.lower().replace("-", "_")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """By which what is published is known, and whether it is this."""
+        return {**MARK, CONTENT: self.content}
 
     def file(self, kind: str) -> Path:
         """Where component, endpoint, deployment, job or schedule is described."""
@@ -125,7 +133,7 @@ def write_publication(
 
     Args:
         name: of component, endpoint and schedule.
-        version: None: made of the content.
+        version: None: that of the content.
         schedule: a cron expression of five fields; None: no schedule.
         time_zone: as Windows names it.
 
@@ -145,24 +153,25 @@ def write_publication(
     if schedule is not None:
         check_cron(schedule)
     content = yaml.safe_load((folder / PIPELINE_FILE).read_text(encoding="utf-8"))
-    version = version or _version(folder)
+    digest = _content(folder)
+    version = version or digest
     steps = {path: f"pointseg_{path.stem}" for path in sorted((folder / COMPONENTS).glob("*.yaml"))}
     for step, node in content["jobs"].items():
-        node["component"] = f"azureml:pointseg_{step}:{version}"
+        node["component"] = f"azureml:pointseg_{step}:{digest}"
     deployment = re.sub(r"[^a-zA-Z0-9-]", "-", f"v-{version}")[:32].rstrip("-")
-    made = Publication(name, version, deployment, folder, steps, schedule is not None)
-    _write(made.file("component"), _component(content, made.component, version))
+    made = Publication(name, version, digest, deployment, folder, steps, schedule is not None)
+    _write(made.file("component"), _component(content, made))
     _write(made.file("endpoint"), _endpoint(name))
     _write(made.file("deployment"), _deployment(content, made))
     content["display_name"] = content.get("display_name") or name
     content["tags"] = {**content.get("tags", {}), **MARK}
     _write(made.file("job"), content)
     if schedule is not None:
-        _write(made.file("schedule"), _schedule(name, schedule, time_zone))
+        _write(made.file("schedule"), _schedule(made, schedule, time_zone))
     return made
 
 
-def _version(folder: Path) -> str:
+def _content(folder: Path) -> str:
     """Twelve letters of a SHA-256 over all that is published."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and FOLDER not in path.parts[-2:]):
@@ -170,13 +179,13 @@ def _version(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _component(content: dict[str, Any], name: str, version: str) -> dict[str, Any]:
+def _component(content: dict[str, Any], made: Publication) -> dict[str, Any]:
     component: dict[str, Any] = {"$schema": f"{SCHEMAS}/pipelineComponent.schema.json", "type": "pipeline"}
     inputs = {
         key: {"type": "number", "default": given} if isinstance(given, float) else {"type": given["type"]}
         for key, given in content.get("inputs", {}).items()
     }
-    component |= {"name": name, "version": version, "display_name": name, "tags": MARK}
+    component |= {"name": made.component, "version": made.version, "display_name": made.component, "tags": made.tags}
     return component | ({"inputs": inputs} if inputs else {}) | {"jobs": content["jobs"]}
 
 
@@ -199,7 +208,7 @@ def _deployment(content: dict[str, Any], made: Publication) -> dict[str, Any]:
         "endpoint_name": made.name,
         "type": "pipeline",
         "component": f"azureml:{made.component}:{made.version}",
-        "tags": {**MARK, "version": made.version},
+        "tags": {**made.tags, "version": made.version},
         "settings": {
             "default_compute": settings["default_compute"].removeprefix("azureml:"),
             "force_rerun": settings["force_rerun"],
@@ -208,11 +217,11 @@ def _deployment(content: dict[str, Any], made: Publication) -> dict[str, Any]:
     }
 
 
-def _schedule(name: str, expression: str, time_zone: str) -> dict[str, Any]:
+def _schedule(made: Publication, expression: str, time_zone: str) -> dict[str, Any]:
     return {
         "$schema": f"{SCHEMAS}/schedule.schema.json",
-        "name": name,
-        "tags": MARK,
+        "name": made.name,
+        "tags": {**made.tags, "version": made.version},
         "trigger": {"type": "cron", "expression": expression, "time_zone": time_zone},
         "create_job": "job.yaml",
     }
