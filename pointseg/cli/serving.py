@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "python_multipart", "orjson", "zstandard", "prometheus_client")
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmg])(i?)b?|b)?", re.IGNORECASE)
+SIZES = ("body", "expanded", "text", "answer", "held")
 TIMES = ("time_limit", "body_seconds", "header_seconds", "idle_seconds", "drain_seconds")
 
 
@@ -125,13 +126,14 @@ def _collection(config: DictConfig) -> Collection | None:
 
 
 def _settings(config: DictConfig) -> Settings:
-    sizes = {name: _size(config.limits[name], f"limits.{name}") for name in ("body", "expanded", "text", "held")}
+    sizes = {name: _size(config.limits[name], f"limits.{name}") for name in SIZES}
     if sizes["held"] < sizes["body"]:
         text = "fewer bytes may be held at once than one body may have"
         raise ConfigError(text, where="limits.held", remedy="Give at least limits.body.")
     for name in ("clouds", "points"):
         _whole(config.queue[name], f"queue.{name}", 1)
-    limits = Limits(sizes["body"], sizes["expanded"], sizes["text"], _whole(config.limits.points, "limits.points", 1))
+    points = _whole(config.limits.points, "limits.points", 1)
+    limits = Limits(points=points, **{name: sizes[name] for name in ("body", "expanded", "text", "answer")})
     queue = Queue(
         int(config.queue.clouds), int(config.queue.points), _whole(config.queue.together, "queue.together", 0)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,15 @@ from pointseg.errors import DataError
 from pointseg.extras import needed
 from pointseg.files import whole_file
 from pointseg.formats.cloud import PointCloud, cloud_of_fields, reading
+from pointseg.formats.heads import LONGEST_HEAD, long_head
 from pointseg.formats.labels_out import LABEL, class_colors
 from pointseg.labels import LabelMap
 
-__all__ = ["read_pcd", "write_pcd"]
+__all__ = ["read_pcd", "size_pcd", "write_pcd"]
 
 COLOR = "rgb"  # 0x00RRGGBB in the bits of a float32, as the library and its viewers have it
+
+MOST_COLUMNS = 4096  # of all fields together; a COUNT of billions would be as many names
 
 
 def read_pcd(path: Path, remission_scale: float | None = None) -> PointCloud:
@@ -48,6 +51,42 @@ def write_pcd(source: Path, target: Path, raw_ids: NDArray[np.uint32], label_map
             _write_ascii(temporary, header, rows)
         else:
             pypcd4.PointCloud(header, rows).save(temporary, header.data)
+
+
+def size_pcd(path: Path) -> int:
+    """Bytes in memory that the head promises: of the points or, where that is more, of the block they are unpacked from.
+
+    Raises:
+        DataError: if the head is too long, names too many columns or cannot be read.
+    """
+    pypcd4 = needed("pypcd4", "formats", "PCD")
+    with reading(path, "PCD"), open(path, "rb") as file:
+        header = pypcd4.MetaData.parse_header(_head(file, path))
+        if (columns := sum(header.count)) > MOST_COLUMNS:
+            raise DataError(
+                f"the points have {columns:,} columns, more than {MOST_COLUMNS:,}",
+                where=path,
+                remedy="Export the points with x, y, z and intensity alone.",
+            )
+        plain = header.data in (pypcd4.Encoding.ASCII, pypcd4.Encoding.BINARY)
+        block = 0 if plain else int.from_bytes(file.read(8)[4:], "little")
+        return max(block, header.points * header.build_dtype().itemsize)
+
+
+def _head(file: BinaryIO, path: Path) -> list[str]:
+    """The lines that the package takes for the head: up to one that begins with DATA, ten at most, without comments."""
+    lines: list[str] = []
+    left = LONGEST_HEAD
+    while raw := file.readline(left):
+        left -= len(raw)
+        if left <= 0:
+            raise long_head(path, "a line DATA")
+        line = raw.decode().strip()
+        if line and not line.startswith("#"):
+            lines.append(line)
+            if line.startswith("DATA") or len(lines) == 10:
+                break
+    return lines
 
 
 def _write_ascii(path: Path, header: Any, rows: NDArray[Any]) -> None:

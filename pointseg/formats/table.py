@@ -5,6 +5,7 @@ Both are read and written in parts. CSV values are copied as the text that they 
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pointseg.extras import needed
 from pointseg.files import whole_file
 from pointseg.formats.cloud import PointCloud, cloud_of, reading
 from pointseg.formats.columns import point_columns
+from pointseg.formats.heads import LONGEST_HEAD, long_head
 from pointseg.formats.labels_out import LABEL, class_names
 from pointseg.labels import LabelMap
 
@@ -60,11 +62,21 @@ def write_csv(source: Path, target: Path, raw_ids: NDArray[np.uint32], label_map
 
 
 def _header(path: Path) -> tuple[str, list[str]]:
-    """The separator and the names."""
+    """The separator and the names.
+
+    Raises:
+        DataError: if the line of names is too long, or goes on in the next by a quote that is not closed.
+    """
     with open(path, encoding="utf-8-sig") as file:
-        line = file.readline().strip("\r\n")
+        line = file.readline(LONGEST_HEAD).rstrip("\r\n")
+    if len(line) >= LONGEST_HEAD - 1:
+        raise long_head(path, "a line of names")
     separator = max(SEPARATORS, key=line.count)
-    return separator, [name.strip('"') for name in line.split(separator)] if line else []
+    rows = csv.reader([line, ""], delimiter=separator)
+    names = next(rows)
+    if rows.line_num > 1:
+        raise DataError("a quote in the line of names is not closed", where=path, remedy="Close it, or remove it.")
+    return separator, names
 
 
 def read_parquet(path: Path, remission_scale: float | None = None) -> PointCloud:

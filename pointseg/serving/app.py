@@ -127,6 +127,7 @@ def _metadata(engine: Engine, settings: Settings) -> dict[str, Any]:
             "expanded_bytes": limits.expanded,
             "text_bytes": limits.text,
             "points": limits.points,
+            "answer_bytes": limits.answer,
             "seconds": settings.time_limit,
             "waiting_clouds": settings.queue.clouds,
         },

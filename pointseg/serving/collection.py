@@ -21,7 +21,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -136,7 +136,8 @@ class Collection:
             if self._closed or many or len(self._waiting) >= WAITING_SCANS:
                 self.counts[DROPPED] += 1
                 return
-            self._waiting.append(scan)
+            # without probabilities, which are many times the points and in no record
+            self._waiting.append(replace(scan, scored=replace(scan.scored, probabilities=None)))
             self._points += len(scan.points)
             self._changed.notify()
 

@@ -121,8 +121,13 @@ class _Server(uvicorn.Server):
             self.telemetry.event("stopping", signal=signal.Signals(number).name, in_flight=self.scoring.in_flight)
             self._draining = asyncio.get_running_loop().create_task(self._drain())
         else:  # a second time: at once
-            self.finished = self.finished and not self.scoring.in_flight
+            self.finished = self.finished and not self._unfinished()
             self.should_exit = self.force_exit = True
+
+    def _unfinished(self) -> int:
+        """Requests that are not answered, or whose answer is not with their client."""
+        busy = sum(connection.busy for connection in self.server_state.connections)  # type: ignore[union-attr]
+        return max(busy, self.scoring.in_flight)
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -130,7 +135,7 @@ class _Server(uvicorn.Server):
         now = loop.time()
         end = now + self.settings.drain_seconds
         soonest = now + (LAST_SECONDS if self.server_state.connections else 0.0)
-        while loop.time() < soonest or (self.scoring.in_flight and loop.time() < end):
+        while loop.time() < soonest or (self._unfinished() and loop.time() < end):
             await asyncio.sleep(0.02)
         for server in self.servers:
             server.close()
@@ -138,7 +143,7 @@ class _Server(uvicorn.Server):
         last = loop.time() + LAST_SECONDS
         while self.server_state.connections and loop.time() < last:
             await asyncio.sleep(0.02)
-        left = self.scoring.in_flight
+        left = self._unfinished()
         self.finished = left == 0
         level = logging.INFO if self.finished else logging.ERROR
         self.telemetry.event("stopped", level, unfinished=left)
@@ -155,7 +160,8 @@ class _Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clock: TimerHandle | None = None  # head or body of a request
-        self._sending: TimerHandle | None = None  # an answer that is not taken
+        self._sending: TimerHandle | None = None  # an answer, or several, on the way
+        self._unsent_before = 0
         self._in_head, self._head_bytes = False, 0
 
     # ---- asyncio -------------------------------------------------------------------------------------------------
@@ -187,14 +193,7 @@ class _Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._sending is None:
-            self._sending = self.loop.call_later(self.rules.body_seconds, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._sending is not None:
-            self._sending.cancel()
-            self._sending = None
+        self._watch_sending()
 
     # ---- the parser ----------------------------------------------------------------------------------------------
 
@@ -216,6 +215,11 @@ class _Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._unsent():
+            self._watch_sending()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(Refusal(400, "this is no request of HTTP", remedy="Send HTTP/1.1."))
@@ -249,9 +253,41 @@ class _Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():  # nobody takes the answer
+        if self._unsent():  # the client is not idle
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is not answered, or its answer is on the way."""
+        return self._answering() or self._unsent() > 0
+
+    def _unsent(self) -> int:
+        """Bytes of answers that the system has not taken yet; under TLS they wait in the transport below."""
+        if self.scheme != "https":
+            return self.transport.get_write_buffer_size()
+        layer = self.transport._ssl_protocol  # type: ignore[attr-defined]
+        if layer is None or layer._transport is None:  # closed
+            return 0
+        return int(self.transport.get_write_buffer_size() + layer._transport.get_write_buffer_size())
+
+    def _watch_sending(self) -> None:
+        """From now on the client has to take some of what it is sent, again and again, until it has it all."""
+        if self._sending is not None:
+            self._sending.cancel()
+        self._unsent_before = self._unsent()
+        self._sending = self.loop.call_later(self.rules.body_seconds, self._look_at_sending)
+
+    def _look_at_sending(self) -> None:
+        self._sending = None
+        left = self._unsent()
+        if left >= self._unsent_before > 0:
             self.transport.abort()
-        super().timeout_keep_alive_handler()
+        elif left:
+            self._watch_sending()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer without the application, and close."""

@@ -217,7 +217,7 @@ class Engine:
 
     def _answer(self, batch: list[_Work], started: float) -> None:
         served = self._served
-        answers: list[Prediction | Refusal]
+        answers: list[Prediction | Exception]
         try:
             answers = [*self._predicted(served.predictor, batch)]
         except PointsegError as error:
@@ -230,7 +230,7 @@ class Engine:
             return
         seconds = time.monotonic() - started
         for work, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Exception):
                 work.answer.set_exception(answer)
                 continue
             chances = answer.probabilities if work.probabilities else None
@@ -243,8 +243,11 @@ class Engine:
         wanted = any(work.probabilities for work in batch)
         return predict_clouds(predictor, [work.cloud for work in batch], probabilities=wanted)
 
-    def _alone(self, predictor: Predictor, work: _Work) -> Prediction | Refusal:
+    def _alone(self, predictor: Predictor, work: _Work) -> Prediction | Exception:
+        """The prediction of one cloud of a batch, or what is wrong with it, which is no matter of the others."""
         try:
             return self._predicted(predictor, [work])[0]
         except PointsegError as error:
             return refusal_of(error)
+        except Exception as error:  # a bug: told to this one's caller
+            return error

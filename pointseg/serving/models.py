@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pointseg.errors import PointsegError, TrackingError
+from pointseg.errors import PointsegError
 from pointseg.prediction.output import model_identity
 from pointseg.predictor import Predictor
 from pointseg.serving.engine import Engine, Served
 from pointseg.serving.refusal import Refusal
 from pointseg.serving.telemetry import Telemetry
-from pointseg.tracking import download_model, resolve_uri
-from pointseg.tracking.store import connect, plain_errors
+from pointseg.tracking import download_model, registered_version
 from pointseg.views import Views
 
 __all__ = ["Reloader", "Source"]
 
 WARM_POINTS = 20_000
-REGISTERED = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/([0-9]+))$")
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,8 @@ class Source:
             CheckpointError, TrackingError: as `Predictor.load`.
         """
         wanted = checkpoint or self.checkpoint
-        if match := REGISTERED.match(wanted):
-            name, version = match[1], match[3] or self._version(match[1], match[2])
+        if wanted.startswith("models:/"):
+            name, version, _ = registered_version(wanted, self.tracking_uri, self.start_dir)
             # by its version, which an alias that moves meanwhile does not change
             path: str | Path = download_model(f"models:/{name}/{version}", self.tracking_uri, self.start_dir)
             try:
@@ -69,7 +66,7 @@ class Source:
             finally:
                 _remove_copy(Path(path))
         else:
-            path = wanted if wanted.startswith("models:/") else self.start_dir / Path(wanted).expanduser()
+            path = self.start_dir / Path(wanted).expanduser()
             predictor = self._predictor(path)
             name, version = type(predictor.model).__name__, ""
         identity = model_identity(predictor.trained)
@@ -79,17 +76,6 @@ class Source:
         predictor = Predictor.load(path, self.device, strict=self.strict, views=self.views)
         warm_up(predictor)
         return predictor
-
-    def _version(self, name: str, alias: str) -> str:
-        store = resolve_uri(self.tracking_uri, self.start_dir)
-        if store is None:
-            raise TrackingError(
-                "a registered model needs a registry, but tracking is off",
-                where=f"models:/{name}@{alias}",
-                remedy="Set tracking.uri to the registry's address.",
-            )
-        with plain_errors(f"models:/{name}@{alias} in {store}"):
-            return str(connect(store).get_model_version_by_alias(name, alias).version)
 
 
 def warm_up(predictor: Predictor) -> None:

@@ -51,7 +51,8 @@ SCHEMAS: dict[str, Any] = {
             "model": MODEL,
             "classes": _list(_object(CLASS)),
             "limits": _object(
-                dict.fromkeys(("body_bytes", "expanded_bytes", "text_bytes", "points"), COUNT), closed=False
+                dict.fromkeys(("body_bytes", "expanded_bytes", "text_bytes", "points", "answer_bytes"), COUNT),
+                closed=False,
             ),
             "strict": {"type": "boolean"},
             "version": TEXT,

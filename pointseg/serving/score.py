@@ -41,7 +41,7 @@ from pointseg.serving.engine import Engine
 from pointseg.serving.refusal import Refusal, refusal_of
 from pointseg.serving.security import read_secret, require_secret
 from pointseg.serving.settings import Settings
-from pointseg.serving.wire import JSON, Limits, Options, decode, encode, read_options
+from pointseg.serving.wire import JSON, Limits, Options, decode, encode, read_options, refuse_large_answer
 
 __all__ = ["init", "run"]
 
@@ -146,6 +146,8 @@ def _scored(request: AMLRequest, began: float) -> AMLResponse:
     body = _body(request, service.limits.body, service.body_seconds)
     received = time.monotonic()
     points = decode(body, request.content_type, request.headers.get("Content-Encoding"), options, service.limits)
+    classes = service.engine.served.predictor.label_map.num_classes
+    refuse_large_answer(len(points), classes, options, service.limits)
     read = time.monotonic()
     left = max(service.seconds - (read - received), 0.001)
     waiting = service.engine.submit(PointCloud(points), probabilities=options.probabilities, seconds=left)

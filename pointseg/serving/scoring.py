@@ -18,7 +18,7 @@ from pointseg.serving.reading import Body, Held, Threads, cloud_of_body, receive
 from pointseg.serving.refusal import Refusal
 from pointseg.serving.security import require_secret
 from pointseg.serving.settings import Settings
-from pointseg.serving.wire import Options, Scored, encode, read_options
+from pointseg.serving.wire import Options, Scored, encode, read_options, refuse_large_answer
 
 __all__ = ["Scoring"]
 
@@ -82,6 +82,8 @@ class Scoring:
         del content
         read = time.monotonic()
         facts["points"] = len(cloud.points)
+        classes = self.engine.served.predictor.label_map.num_classes
+        refuse_large_answer(len(cloud.points), classes, options, self.settings.limits)
         scored = await _unless_gone(
             request,
             self.engine.submit(cloud, probabilities=options.probabilities, seconds=end - read),

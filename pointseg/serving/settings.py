@@ -20,7 +20,7 @@ class Settings:
         held: bytes of bodies that are in memory at once, of all requests together.
         readers: requests whose bodies are turned into clouds at the same time.
         time_limit: seconds from a body's last byte to its answer.
-        body_seconds: to send a body, and to take an answer.
+        body_seconds: to send a body, and to take some more of an answer.
         header_seconds: to send the head of a request.
         idle_seconds: that a connection stays open without a request.
         drain_seconds: for what is in flight when the service is told to stop.

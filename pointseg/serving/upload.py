@@ -5,7 +5,6 @@ A small file may hold, or claim to hold, a thousand times its size; what it woul
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 from pointseg.errors import ConfigError, DataError
 from pointseg.formats import KINDS, PointCloud, count_points, read_cloud, require_packages
 from pointseg.formats.las import CHUNK
+from pointseg.formats.pcd import size_pcd
+from pointseg.formats.ply import lists_ply
 from pointseg.serving.refusal import Refusal
 from pointseg.serving.wire import Limits
 
@@ -22,6 +23,7 @@ __all__ = ["MULTIPART", "read_upload"]
 
 MULTIPART = "multipart/form-data"
 FIELD = "file"
+LIST_BYTES = 128  # of an array in memory, however short
 SHAPE = f"Send one part named {FIELD}, with a file name: curl -F {FIELD}=@street.laz"
 
 
@@ -156,8 +158,7 @@ def _refuse_too_large(path: Path, limits: Limits) -> None:
     points = count_points(path)
     if points is not None and points > limits.points:
         raise _too_many(points, limits)
-    sizes = {".npz": _npz_bytes, ".pcd": _pcd_bytes, ".las": _las_bytes, ".laz": _las_bytes, ".parquet": _parquet_bytes}
-    size = sizes[path.suffix](path) if path.suffix in sizes else 0
+    size = EXPANDED[path.suffix](path) if path.suffix in EXPANDED else 0
     if size > limits.expanded:
         text = f"the file holds {size:,} bytes when expanded, more than {limits.expanded:,}"
         raise Refusal(413, text, where=FIELD, remedy="Send the cloud in parts.")
@@ -171,12 +172,9 @@ def _npz_bytes(path: Path) -> int:
         return 0  # the reader says what is wrong
 
 
-def _pcd_bytes(path: Path) -> int:
-    """Of points at float64 in eight columns where it is text or plain, of the block where it is compressed."""
-    with open(path, "rb") as file:
-        head = file.read(65536)
-    match = re.search(rb"^DATA[ \t]+binary_compressed[ \t]*\r?\n", head, re.MULTILINE)
-    return int.from_bytes(head[match.end() + 4 : match.end() + 8], "little") if match else 0
+def _ply_bytes(path: Path) -> int:
+    """Of lists, such as faces: a byte of the file may become an array of its own. Numbers take what they take there."""
+    return lists_ply(path) * LIST_BYTES
 
 
 def _las_bytes(path: Path) -> int:
@@ -204,3 +202,13 @@ def _parquet_bytes(path: Path) -> int:
         if not (types.is_floating(kind) or types.is_integer(kind)):
             raise DataError(f"the column {name} holds no numbers", where=path, remedy="Write it as float or integer.")
     return int(rows) * 8 * 4
+
+
+EXPANDED: dict[str, Callable[[Path], int]] = {
+    ".npz": _npz_bytes,
+    ".pcd": size_pcd,
+    ".ply": _ply_bytes,
+    ".las": _las_bytes,
+    ".laz": _las_bytes,
+    ".parquet": _parquet_bytes,
+}

@@ -24,12 +24,25 @@ from numpy.typing import NDArray
 from pointseg.labels import LabelMap
 from pointseg.serving.refusal import Refusal
 
-__all__ = ["JSON", "OCTETS", "Limits", "Options", "Scored", "decode", "encode", "expand", "media_type", "read_options"]
+__all__ = [
+    "JSON",
+    "OCTETS",
+    "Limits",
+    "Options",
+    "Scored",
+    "decode",
+    "encode",
+    "expand",
+    "media_type",
+    "read_options",
+    "refuse_large_answer",
+]
 
 JSON, OCTETS = "application/json", "application/octet-stream"
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 WIDTHS = (3, 4)
 LARGEST = float(np.finfo(np.float32).max)
+TEXT_OF_CHANCE = 16  # bytes of a probability in JSON, about
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,14 @@ class Limits:
         expanded: bytes of octets or of a file when expanded.
         text: bytes of JSON, which takes up to twenty times its size in memory to read.
         points: of a cloud.
+        answer: bytes of the answer.
     """
 
     body: int = 64 << 20
     expanded: int = 128 << 20
     text: int = 16 << 20
     points: int = 4_000_000
+    answer: int = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -269,6 +284,24 @@ def _fault_of(rows: list[Any]) -> str:
     return "a number is too large"
 
 
+def refuse_large_answer(points: int, classes: int, options: Options, limits: Limits) -> None:
+    """Refuse, before anything is predicted, what would be answered with more bytes than the limits allow.
+
+    Raises:
+        Refusal: 413.
+
+    Example:
+        >>> refuse_large_answer(120_000, 19, Options(probabilities=True, octets=True), Limits())
+    """
+    chances = (4 if options.octets else TEXT_OF_CHANCE) * classes if options.probabilities else 0
+    size = points * (4 + chances)
+    if size > limits.answer:
+        text = f"the answer would have about {size:,} bytes, more than {limits.answer:,}"
+        raise Refusal(
+            413, text, where="body", remedy="Ask for octets, or for no probabilities, or send the cloud in parts."
+        )
+
+
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
@@ -286,10 +319,11 @@ def encode(scored: Scored, options: Options) -> tuple[bytes, str, dict[str, str]
     if not options.octets:
         return _json_of(scored), JSON, headers
     headers |= {"X-Points": str(len(scored.raw_ids)), "X-Classes": str(scored.label_map.num_classes)}
-    body = scored.raw_ids.astype("<u4", copy=False).tobytes()
+    columns: list[NDArray[Any]] = [scored.raw_ids.astype("<u4", copy=False)]
     if scored.probabilities is not None:
-        body += scored.probabilities.astype("<f4", copy=False).tobytes()
-    return body, OCTETS, headers
+        columns.append(scored.probabilities.astype("<f4", copy=False))
+    body = b"".join([np.ascontiguousarray(column).data for column in columns])  # one copy: probabilities are large
+    return body, OCTETS, headers  # one copy: probabilities are large
 
 
 def _json_of(scored: Scored) -> bytes:

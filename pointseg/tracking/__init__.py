@@ -13,7 +13,7 @@ Importing this package imports neither MLflow nor Lightning; using it does.
 from __future__ import annotations
 
 from pointseg.tracking.interface import NullTracker, Status, Tracker
-from pointseg.tracking.models import download_model
+from pointseg.tracking.models import download_model, registered_version
 from pointseg.tracking.run import MlflowTracker, start
 from pointseg.tracking.store import DEFAULT_EXPERIMENT, resolve_uri
 from pointseg.tracking.sweep import finish_parent, mark_parent, start_parent
@@ -27,6 +27,7 @@ __all__ = [
     "download_model",
     "finish_parent",
     "mark_parent",
+    "registered_version",
     "resolve_uri",
     "start",
     "start_parent",

@@ -9,7 +9,7 @@ from pathlib import Path
 from pointseg.errors import TrackingError
 from pointseg.tracking.store import connect, plain_errors, resolve_uri
 
-__all__ = ["download_model", "find_model"]
+__all__ = ["download_model", "find_model", "registered_version"]
 
 
 def download_model(uri: str, tracking_uri: str | None, start_dir: Path) -> Path:
@@ -25,6 +25,34 @@ def download_model(uri: str, tracking_uri: str | None, start_dir: Path) -> Path:
     Example:
         >>> download_model("models:/pointnet@champion", "auto", Path.cwd())  # doctest: +SKIP
     """
+    name, version, store = registered_version(uri, tracking_uri, start_dir)
+    client = connect(store)
+    import shutil
+    import tempfile
+
+    import mlflow.artifacts
+
+    folder = Path(tempfile.mkdtemp(prefix="pointseg-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with plain_errors(f"{uri} in {store}"):
+        source = client.get_model_version_download_uri(name, version)
+        tags = client.get_model_version(name, version).tags
+        found = find_model(Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=store)))
+    _refuse_changed(found, tags.get("bundle.sha256"), uri)
+    return found
+
+
+def registered_version(uri: str, tracking_uri: str | None, start_dir: Path) -> tuple[str, str, str]:
+    """Name, number of the version that is meant now, and the registry, of models:/NAME@ALIAS, models:/NAME/VERSION or
+    models:/NAME/latest.
+
+    Raises:
+        TrackingError: where the URI is malformed, tracking is off, or the model or alias does not exist.
+
+    Example:
+        >>> registered_version("models:/pointnet@champion", "auto", Path("/data"))  # doctest: +SKIP
+        ('pointnet', '3', 'sqlite:////data/mlruns.db')
+    """
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([0-9]+|latest))", uri)
     if not match:
         raise TrackingError(
@@ -34,26 +62,14 @@ def download_model(uri: str, tracking_uri: str | None, start_dir: Path) -> Path:
     if store is None:
         raise TrackingError("a registered model needs a registry, but tracking is off", where=uri,
                             remedy="Set tracking.uri to the registry's address.")  # fmt: skip
-    client = connect(store)
-    import shutil
-    import tempfile
-
-    import mlflow.artifacts
-
     name, alias, version = match.groups()
-    folder = Path(tempfile.mkdtemp(prefix="pointseg-model-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with plain_errors(f"{uri} in {store}"):
         if alias:
-            version = client.get_model_version_by_alias(name, alias).version
+            version = connect(store).get_model_version_by_alias(name, alias).version
         elif version == "latest":
-            versions = client.search_model_versions(f"name = '{name}'")
+            versions = connect(store).search_model_versions(f"name = '{name}'")
             version = max((int(item.version) for item in versions), default=0)
-        source = client.get_model_version_download_uri(name, str(version))
-        tags = client.get_model_version(name, str(version)).tags
-        found = find_model(Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=store)))
-    _refuse_changed(found, tags.get("bundle.sha256"), uri)
-    return found
+    return name, str(version), store
 
 
 def _refuse_changed(folder: Path, expected: str | None, uri: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import httpx
 import pytest
 from conftest import scan_points
 from service import OCTETS, TOKEN, is_refusal, write_bundle
+from verbs import empty_database
 
-from pointseg.errors import ConfigError
+from pointseg.errors import ConfigError, TrackingError
 from pointseg.serving.app import create_app
 from pointseg.serving.engine import Engine, Queue
 from pointseg.serving.models import Source
@@ -123,6 +125,23 @@ def test_while_it_stops_it_is_not_ready(engine: Engine) -> None:
             ]
 
     assert [answer.status_code for answer in asyncio.run(ask())] == [503, 200, 503]
+
+
+def test_the_latest_version_is_that_of_the_services_own_registry(
+    source: Source, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from mlflow import MlflowClient
+
+    shutil.copy(empty_database(tmp_path_factory), tmp_path / "own.db")
+    own = Source("models:/street/latest", tracking_uri="own.db", start_dir=tmp_path)
+    registry = MlflowClient(f"sqlite:///{tmp_path / 'own.db'}")
+    registry.create_registered_model("street")
+    for number in ("1", "2"):
+        assert str(registry.create_model_version("street", source.checkpoint).version) == number
+        assert own.load().model["version"] == number
+    for wrong, said in (("models:/street@nobody", "nobody"), ("models:/street/9", "9"), ("models:/street", "name")):
+        with pytest.raises(TrackingError, match=said):
+            own.load(wrong)
 
 
 # ---- keys ----------------------------------------------------------------------------------------------------------------

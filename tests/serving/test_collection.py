@@ -6,7 +6,9 @@ import json
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -104,6 +106,21 @@ def test_few_large_clouds_wait() -> None:
     assert collection.counts[DROPPED] == 2
     sink.go.set()
     collection.close(30)
+
+
+def test_probabilities_do_not_wait() -> None:
+    sink = Stuck()
+    collection = Collection(sink)
+    collection.offer(offered())
+    assert sink.began.wait(30)
+    chances, scan = np.zeros((1500, 19), np.float32), offered(1)
+    held = weakref.ref(chances)
+    collection.offer(replace(scan, scored=replace(scan.scored, probabilities=chances)))
+    del chances
+    assert held() is None
+    sink.go.set()
+    collection.close()
+    assert collection.counts[COLLECTED] == 2
 
 
 def test_what_cannot_be_written_fails_no_scan_and_is_said_once(

@@ -183,6 +183,28 @@ def test_a_bug_is_told_and_ends_nothing(trained: TrainedModel, engines: list[Eng
     assert engine.load == (0, 0)
 
 
+def test_a_bug_beside_a_bad_cloud_ends_nothing(trained: TrainedModel, engines: list[Engine]) -> None:
+    class Broken(Gate):
+        def predict_many(self, clouds: Sequence[Cloud], *, probabilities: bool = False) -> list[Prediction]:
+            if len(clouds[0]) == 13:
+                raise ZeroDivisionError("a bug")
+            return super().predict_many(clouds, probabilities=probabilities)
+
+    gate = Broken(trained)
+    engine = started(engines, gate)
+    occupied(engine, gate)
+    clouds = (np.full((5, 4), np.nan, np.float32), scan_points(13), scan_points(20))  # one batch, then each alone
+    bad, broken, good = (engine.submit(PointCloud(cloud)) for cloud in clouds)
+    gate.open.set()
+    with pytest.raises(Refusal, match="no point is finite"):
+        bad.result(30)
+    with pytest.raises(ZeroDivisionError):
+        broken.result(30)
+    assert len(good.result(30).raw_ids) == 20
+    assert len(engine.submit(PointCloud(scan_points(14))).result(30).raw_ids) == 14
+    assert engine.load == (0, 0)
+
+
 def test_a_new_model_takes_over_between_clouds(gate: Gate, trained: TrainedModel, engines: list[Engine]) -> None:
     engine = started(engines, gate)
     first = occupied(engine, gate)

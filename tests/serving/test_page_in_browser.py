@@ -238,10 +238,11 @@ def test_points_without_numbers_have_no_class_and_no_place(page: Any, scan: NDAr
     some[::10, 0] = np.nan
     file = io.BytesIO()
     np.save(file, some)
-    show(page, "holes.npy", file.getvalue())
-    assert legend(page)["no class"] == 100
-    assert "100 of 1000" in page.inner_text("#notes").replace(",", "")
-    assert lit(drawn(page)) > 500
+    for name, content in (("holes.npy", file.getvalue()), ("holes.bin", some.tobytes())):
+        show(page, name, content)
+        assert legend(page)["no class"] == 100
+        assert "100 of 1000" in page.inner_text("#notes").replace(",", "")
+        assert lit(drawn(page)) > 500
 
 
 def test_notes_are_shown(page: Any, scan: NDArray[np.float32]) -> None:

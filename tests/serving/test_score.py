@@ -28,7 +28,7 @@ from pointseg.formats import read_cloud
 from pointseg.prediction import predict_cloud
 from pointseg.prediction.output import model_identity
 from pointseg.serving.refusal import Refusal
-from pointseg.serving.wire import Limits, decode, read_options
+from pointseg.serving.wire import Limits, decode, read_options, refuse_large_answer
 
 pytestmark = pytest.mark.inference_server
 
@@ -151,6 +151,12 @@ REFUSED = {
     "cut gzip": (gzip.compress(ROWS)[:-5], "", {**OCTETS, "Content-Encoding": "gzip"}, 400),
     "cut zstd": (zstandard.compress(ROWS)[:-5], "", {**OCTETS, "Content-Encoding": "zstd"}, 400),
     "a bomb": (gzip.compress(bytes(200 << 20)), "", {**OCTETS, "Content-Encoding": "gzip"}, 413),
+    "too much to answer": (
+        gzip.compress(bytes(16 * 500_000), mtime=0),
+        "?probabilities=true",
+        {"Content-Type": OCTETS["Content-Type"], "Content-Encoding": "gzip"},
+        413,
+    ),
     "another kind": (ROWS, "", {**OCTETS, "Content-Type": "text/csv"}, 415),
     "no kind": (ROWS, "", {}, 415),
     "a form": (ROWS, "", {"Content-Type": "multipart/form-data; boundary=x"}, 415),
@@ -184,7 +190,9 @@ def _wire_says(body: bytes, query: str, headers: dict[str, str]) -> Refusal:
         return Refusal(422, "'columns' is given twice", where="query", remedy="Give it once.")
     try:
         options = read_options(dict(parse_qsl(query.lstrip("?"))), headers.get("Accept"))
-        decode(body, headers.get("Content-Type"), headers.get("Content-Encoding"), options, Limits(body=1_000_000))
+        encoding = headers.get("Content-Encoding")
+        points = decode(body, headers.get("Content-Type"), encoding, options, Limits(body=1_000_000))
+        refuse_large_answer(len(points), 19, options, Limits())
     except Refusal as refusal:
         return refusal
     pytest.fail("nothing is wrong with it")

@@ -24,6 +24,7 @@ from verbs import run
 from pointseg.predictor import Predictor
 
 LIMITS = ["limits.body=2MB", "limits.expanded=3MB", "limits.text=300kB", "limits.points=100000", "limits.held=2MB"]
+LIMITS += ["limits.answer=1MB"]
 POINTS = scan_points(3000, seed=3)
 
 
@@ -176,6 +177,7 @@ FORM = {"Content-Type": "multipart/form-data; boundary=X"}
             413, "/score", b'{"data": [' + b"[1,2,3]," * 40_000 + b"[1,2,3]]}", JSON, id="too many JSON points"
         ),
         pytest.param(413, "/score?columns=3", bytes(12 * 100_001), RAW, id="too many octet points"),
+        pytest.param(413, "/score?probabilities=true", bytes(16 * 20_000), RAW, id="too much to answer"),
         pytest.param(415, "/score", b"1,2,3", {"Content-Type": "text/csv"}, id="CSV"),
         pytest.param(415, "/score", bytes(16), {}, id="no type"),
         pytest.param(415, "/score", bytes(16), {**RAW, "Content-Encoding": "br"}, id="brotli"),
@@ -310,7 +312,7 @@ def test_metadata(client: httpx.Client, predictor: Predictor, service: Service) 
     content = client.get("/metadata").json()
     assert "/".join((content["model"]["name"], content["model"]["version"])) == service.model
     assert [row["name"] for row in content["classes"]] == list(predictor.label_map.class_names)
-    assert content["limits"]["body_bytes"] == 2_000_000
+    assert (content["limits"]["body_bytes"], content["limits"]["answer_bytes"]) == (2_000_000, 1_000_000)
 
 
 def test_metrics_count(client: httpx.Client) -> None:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 LIMITS = ["limits.body=4MB", "limits.expanded=8MB", "limits.text=300kB", "limits.points=100000"]
 SECRETS = {"POINTSEG_API_KEY": KEY, "POINTSEG_ADMIN_TOKEN": TOKEN}
-POINTS = scan_points(20_000, seed=3)
+POINTS, MANY = scan_points(20_000, seed=3), scan_points(100_000, seed=4)
 HEADERS = {"Authorization": f"Bearer {KEY}", "Content-Type": OCTETS, "Accept": OCTETS}
 BODIES, WARM = 20_000, 4_000
 FLAT = 60  # MiB that resident memory may grow by after warming up
@@ -186,6 +186,66 @@ def test_sigterm_loses_no_answer(service: Service) -> None:
     assert service.lines()[-1]["event"] == "stopped" or any(line["event"] == "stopped" for line in service.lines())
 
 
+class Taker:
+    """A client that has asked for probabilities, more than the system keeps for a connection, and takes them in its time."""
+
+    def __init__(self, service: Service, pause: float) -> None:
+        self.pause, self.taken, self.first = pause, 0, b""
+        self.connection = socket.socket()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self.connection.settimeout(30)
+        self.connection.connect((service.host, service.port))
+        if service.scheme == "https":
+            self.connection = ssl._create_unverified_context().wrap_socket(self.connection)
+        start = head("/score?probabilities=true", Content_Length=str(MANY.nbytes), Accept=OCTETS)
+        self.connection.sendall(start + MANY.tobytes())
+
+    def begin(self) -> None:
+        """Wait for the first bytes."""
+        self.first = self.connection.recv(4096)
+
+    def recv(self, size: int) -> bytes:
+        if self.first:
+            part, self.first = self.first, b""
+            return part
+        part = self.connection.recv(size)
+        before, self.taken = self.taken, self.taken + len(part)
+        if self.taken >> 20 > before >> 20:
+            time.sleep(self.pause)
+        return part
+
+    def answer(self) -> tuple[int, int]:
+        """Its status, 0 where it was cut off, and the length of its body."""
+        status, body = read_answer(self)  # type: ignore[arg-type]
+        return status, len(body)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_an_answer_is_sent_as_long_as_its_client_takes_it(tls: bool, bundle: Path, tmp_path: Path) -> None:
+    words = [f"checkpoint={bundle}", *LIMITS, "body_seconds=2", "idle_seconds=1"]
+    words += _tls(tmp_path)[0] if tls else []
+    with serving(tmp_path, words, **SECRETS) as service:
+        slow, silent = Taker(service, pause=0.5), Taker(service, pause=0.0)
+        began = time.monotonic()
+        assert slow.answer() == (200, 80 * len(MANY))
+        assert time.monotonic() - began > 3
+        assert silent.answer()[0] == 0  # closed, after what the system has kept of it
+        slow = Taker(service, pause=0.5)
+        slow.begin()
+        service.process.send_signal(signal.SIGTERM)
+        assert slow.answer() == (200, 80 * len(MANY))
+        assert service.process.wait(30) == 0
+
+
+def test_an_answer_that_is_not_taken_in_time_is_said_at_the_end(bundle: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, [f"checkpoint={bundle}", *LIMITS, "drain_seconds=1"], **SECRETS) as service:
+        silent = Taker(service, pause=0.0)
+        silent.begin()
+        assert service.stop() == 1
+        assert "stopped with requests unfinished after 1 s" in service.log.read_text(encoding="utf-8")
+        assert silent.answer()[0] == 0
+
+
 def test_reload_under_load_loses_nothing(service: Service, bundle: Path, tmp_path: Path) -> None:
     other = write_bundle(tmp_path / "other", seed=7)
     expected = {
@@ -249,12 +309,18 @@ def test_too_many_connections_are_refused(bundle: Path, tmp_path: Path) -> None:
             connection.close()
 
 
-def test_tls(bundle: Path, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+def _tls(folder: Path) -> tuple[list[str], Path]:
+    """The words for https, and the certificate to trust."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(words, check=True, capture_output=True)
-    with serving(tmp_path, [f"checkpoint={bundle}", f"tls.certificate={certificate}", f"tls.key={key}"]) as service:
+    return [f"tls.certificate={certificate}", f"tls.key={key}"], certificate
+
+
+def test_tls(bundle: Path, tmp_path: Path) -> None:
+    words, certificate = _tls(tmp_path)
+    with serving(tmp_path, [f"checkpoint={bundle}", *words]) as service:
         assert service.scheme == "https"
         trusted = ssl.create_default_context(cafile=str(certificate))
         with httpx.Client(verify=trusted, base_url=service.url, timeout=60) as client:

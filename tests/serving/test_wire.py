@@ -15,7 +15,17 @@ from conftest import scan_points
 from pointseg.errors import DataError, OutOfMemory
 from pointseg.labels import LabelMap
 from pointseg.serving.refusal import Refusal, refusal_of
-from pointseg.serving.wire import JSON, OCTETS, Limits, Options, Scored, decode, encode, read_options
+from pointseg.serving.wire import (
+    JSON,
+    OCTETS,
+    Limits,
+    Options,
+    Scored,
+    decode,
+    encode,
+    read_options,
+    refuse_large_answer,
+)
 
 KITTI = LabelMap.load("semantickitti")
 MEGABYTE = 1 << 20
@@ -226,6 +236,26 @@ def test_answer_in_octets() -> None:
     assert np.array_equal(np.frombuffer(body[:20], "<u4"), scored().raw_ids)
     assert np.array_equal(np.frombuffer(body[20:], "<f4").reshape(5, 19), scored().probabilities)
     assert encode(scored(probabilities=None), Options(octets=True))[0] == body[:20]
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        (Options(), 4000),
+        (Options(octets=True), 4000),
+        (Options(probabilities=True, octets=True), 80_000),
+        (Options(probabilities=True), 308_000),
+    ],
+)
+def test_what_would_be_answered_at_too_great_length_is_refused(options: Options, size: int) -> None:
+    random = np.random.default_rng(2)
+    chances = random.dirichlet(np.ones(19), 1000).astype(np.float32) if options.probabilities else None
+    body = encode(scored(raw_ids=np.resize(np.uint32([40, 259]), 1000), probabilities=chances), options)[0]
+    assert 0.7 * size < len(body) < 1.2 * size  # JSON is long or short by its numbers
+    refuse_large_answer(1000, 19, options, Limits(answer=size))
+    with pytest.raises(Refusal, match=f"about {size:,} bytes") as caught:
+        refuse_large_answer(1000, 19, options, Limits(answer=size - 1))
+    assert caught.value.status == 413
 
 
 def test_unlabelled_points_are_no_class_of_the_answer() -> None:

@@ -61,24 +61,27 @@ const pointsegServer = (() => {
     try { return JSON.parse(text || "[]").map(String); } catch { return []; }
   };
 
+  // Whether rows of float32 hold a value that is no number: as octets they would be refused, as a file they get no class.
+  const hasHoles = (rows) => rows.byteLength % POINT === 0 && !new Float32Array(rows).every(Number.isFinite);
+
   // The labels of a file, and its points: of a .bin file they are known here, of other kinds the server sends them back.
   // `watch`: signal, sent(bytes, of), waiting(), busy(seconds, attempt).
   const score = async (file, key, watch) => {
-    const bare = /\.bin$/i.test(file.name);
     let body, own;
     try {
-      if (bare) body = own = await file.arrayBuffer();
+      if (/\.bin$/i.test(file.name)) body = own = await file.arrayBuffer();
       else await file.slice(0, 1).arrayBuffer(); // a folder, or a file that has gone, says so here
     } catch {
       throw new Refused("this cannot be read", file.name, "Choose a file, not a folder, and see that it is still there.");
     }
+    const bare = own && !hasHoles(own);
     if (!bare) {
       body = new FormData();
       body.append("file", file, file.name);
     }
     const headers = { Accept: OCTETS, ...(bare ? { "Content-Type": OCTETS } : {}), ...authorized(key) };
     for (let attempt = 1; ; attempt++) {
-      const answer = await post(bare ? "score" : "score?points=true", body, headers, watch);
+      const answer = await post(own ? "score" : "score?points=true", body, headers, watch);
       if (answer.status === 200) return read(answer, own);
       if (answer.status !== 503 || attempt === TRIES) throw refusal(answer);
       const seconds = Math.min(Math.max(Number(answer.header("Retry-After")) || 2, 1), PATIENCE);
