@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pointseg.errors import PointsegError, TrackingError
+from pointseg.files import expanded
 from pointseg.prediction.output import model_identity
 from pointseg.predictor import Predictor
 from pointseg.serving.engine import Engine, Served
@@ -69,7 +70,7 @@ class Source:
             finally:
                 _remove_copy(Path(path))
         else:
-            path = wanted if wanted.startswith("models:/") else self.start_dir / Path(wanted).expanduser()
+            path = wanted if wanted.startswith("models:/") else self.start_dir / expanded(wanted)
             predictor = self._predictor(path)
             name, version = type(predictor.model).__name__, ""
         identity = model_identity(predictor.trained)
