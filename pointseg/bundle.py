@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pointseg.errors import CheckpointError, OutputError, PointsegError
 from pointseg.features import FeatureSpec
+from pointseg.files import expanded, is_file, is_there
 from pointseg.labels import LabelMap
 from pointseg.models import SegmentationModel, build, describe
 
@@ -117,14 +118,14 @@ def find_checkpoint(path: str | Path) -> Path:
     Raises:
         CheckpointError: if there is none.
     """
-    given = Path(path).expanduser()
-    if given.is_file() or (given / DESCRIPTION).is_file():
+    given = expanded(path)
+    if is_file(given) or is_file(given / DESCRIPTION):
         return given
     for candidate in (given / "checkpoints" / "best.ckpt", given / "bundle", given / "checkpoints" / "last.ckpt"):
-        if candidate.exists():
+        if is_there(candidate):
             return candidate
     raise CheckpointError(
-        "there is no checkpoint" if given.exists() else "the checkpoint does not exist",
+        "there is no checkpoint" if is_there(given) else "the checkpoint does not exist",
         where=path,
         remedy="Name a .ckpt file, a run folder with checkpoints/, or a bundle with model.yaml.",
     )

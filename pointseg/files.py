@@ -13,7 +13,17 @@ from typing import Any
 
 from pointseg.errors import OutputError
 
-__all__ = ["check_writable", "remove_folder", "whole_file", "write_json", "write_text"]
+__all__ = [
+    "check_writable",
+    "expanded",
+    "is_file",
+    "is_folder",
+    "is_there",
+    "remove_folder",
+    "whole_file",
+    "write_json",
+    "write_text",
+]
 
 
 @contextmanager
@@ -66,6 +76,30 @@ def remove_folder(folder: Path) -> None:
             shutil.rmtree(folder)
     except OSError as error:
         raise OutputError(f"the folder cannot be emptied ({error.strerror})", where=folder) from error
+
+
+# What pathlib asks of the disk raises where a folder is closed to us or a name is longer than the disk takes. To who looks
+# for a file, neither is there.
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder in place of ~, as it is where nobody has that name."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there, as far as can be seen."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there, as far as can be seen."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything is there, as far as can be seen."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def check_writable(folder: Path, where: str) -> None:

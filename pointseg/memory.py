@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from pathlib import Path
 
 import torch
 
-__all__ = ["free_memory", "hand_back"]
+__all__ = ["free_memory", "hand_back", "ran_out"]
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")  # where a container's limit stands
 
@@ -28,6 +29,19 @@ def free_memory(device: torch.device | str = "cpu") -> int:
     free = _available()
     limit, used = _number(CONTROL_GROUP / "memory.max"), _number(CONTROL_GROUP / "memory.current")
     return free if limit is None or used is None else max(0, min(free, limit - used))
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had; on the CPU torch says it in words only.
+
+    Example:
+        >>> ran_out(MemoryError())
+        True
+    """
+    words = r"(can't|cannot|not enough memory|failed to) allocate|DefaultCPUAllocator"
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
+    )
 
 
 def _available() -> int:

@@ -21,8 +21,10 @@ from torch import Tensor
 from pointseg import bundle
 from pointseg.errors import CheckpointError, DataError, DeviceError, OutOfMemory
 from pointseg.features import NORMALISATION
+from pointseg.files import expanded, is_file
 from pointseg.inference import check_inference, cloud_classes, cloud_logits, points_at_once
 from pointseg.input_check import InputWarning, Note, look_at_points, refuse_doubts
+from pointseg.memory import ran_out
 from pointseg.views import Views
 
 __all__ = ["Prediction", "Predictor"]
@@ -104,8 +106,8 @@ class Predictor:
         if str(checkpoint).startswith("models:/"):
             # imported by name, on use: prediction knows nothing of MLflow
             checkpoint = import_module("pointseg.tracking").download_model(str(checkpoint), "auto", Path.cwd())
-        path = Path(checkpoint).expanduser()
-        if path.suffix == ".onnx" or ((path / "model.onnx").is_file() and not (path / bundle.WEIGHTS).is_file()):
+        path = expanded(checkpoint)
+        if path.suffix == ".onnx" or (is_file(path / "model.onnx") and not is_file(path / bundle.WEIGHTS)):
             # by name as well: prediction with torch knows nothing of ONNX
             trained = import_module("pointseg.exporting.runtime").load_exported(path)
         else:
@@ -187,8 +189,10 @@ class Predictor:
         return self._logits(examined)
 
     def _answer(self, logits_NK: Tensor, probabilities: bool, notes: list[Note]) -> Prediction:
-        raw_ids = self.label_map.to_raw(logits_NK.argmax(dim=1).cpu().numpy() + 1)
-        return Prediction(raw_ids, torch.softmax(logits_NK, dim=1).cpu().numpy() if probabilities else None, notes)
+        with _fitting(len(logits_NK)):
+            raw_ids = self.label_map.to_raw(logits_NK.argmax(dim=1).cpu().numpy() + 1)
+            chances = torch.softmax(logits_NK, dim=1).cpu().numpy() if probabilities else None
+        return Prediction(raw_ids, chances, notes)
 
     @torch.inference_mode()
     def _train_ids(self, points: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -259,7 +263,9 @@ def _fitting(points: int) -> Iterator[None]:
     """Raises OutOfMemory if the block's work does not fit."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
         raise OutOfMemory(
             f"a scan of {points} points does not fit into memory", remedy="Lower inference.points_per_pass."
         ) from error

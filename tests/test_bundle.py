@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from pointseg import bundle
 from pointseg.bundle import TrainedModel, find_checkpoint, load, load_checkpoint, save_bundle
+from pointseg.cli.saved import run_config_of
 from pointseg.errors import CheckpointError, OutputError
 from pointseg.predictor import Predictor
 
@@ -110,6 +111,13 @@ def test_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_absent_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         load(tmp_path / "absent.ckpt")
+
+
+@pytest.mark.parametrize("name", ["A" * 300, "A" * 300 + ".onnx", "~nobodyhere/x", "nul\0"])
+def test_a_name_that_cannot_be_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError):
+        Predictor.load(name)
+    assert run_config_of(name) is None
 
 
 # ---- nothing is executed ---------------------------------------------------------------------------------------

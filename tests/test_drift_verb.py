@@ -140,3 +140,20 @@ def test_folders_that_hold_nothing(tmp_path: Path, store: Path) -> None:
 def test_what_is_refused_leaves_no_page(words: list[str], named: str, kitti: Path, store: Path, tmp_path: Path) -> None:
     assert named in run("report", *words, cwd=tmp_path).message
     assert not list(tmp_path.rglob("drift.*"))
+
+
+def test_scans_that_cannot_be_read_are_named_and_the_others_judged(kitti: Path, store: Path, tmp_path: Path) -> None:
+    points = np.fromfile(next(kitti.rglob("velodyne/*.bin")), "<f4").reshape(-1, 4)
+    for place in ("monday/a.npy", "monday/b.npy", "tuesday/a.npy"):
+        (tmp_path / "drives" / place).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "drives" / place, points)
+    (tmp_path / "drives" / "monday" / "a.npy").write_bytes(b"nothing")
+    done = run("report", "drift=drives", "against=store", "output=drift.html", cwd=tmp_path)
+    assert (done.code, "Traceback" in done.out + done.err) == (2, False)
+    assert "monday/a.npy" in done.out
+    assert "2 scans of 2 sequences" in done.out
+    assert "1 scan could not be read" in done.err
+    assert "1 scan could not be read" in (tmp_path / "drift.html").read_text(encoding="utf-8")
+    for file in (tmp_path / "drives").rglob("*.npy"):
+        file.write_bytes(b"nothing")
+    assert "no scan with points" in run("report", "drift=drives", "against=store", cwd=tmp_path).message

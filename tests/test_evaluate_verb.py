@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,38 @@ def test_a_synthetic_model_is_scored_on_a_data_set(
     labels = (kitti / "sequences" / "08" / "labels" / "000000.label").stat().st_size // 4
     assert 0 < scores(tmp_path / "scores")["points"] <= labels
     assert str(kitti) in done.out
+
+
+def test_a_checkpoint_named_from_within_its_folder_brings_the_runs_data(run_folder: Path, tmp_path: Path) -> None:
+    words = ["checkpoint=best.ckpt", f"output={tmp_path}", f"hydra.run.dir={tmp_path}"]
+    succeed(run("evaluate", *words, cwd=run_folder / "checkpoints"))
+    assert scores(tmp_path) == scores(run_folder)
+
+
+def test_data_that_are_named_are_those_of_the_name_alone(
+    run_folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A run of the same kind of data keeps its split and its scale of remission to itself."""
+    kitti = kitti_folder(tmp_path_factory)
+    own = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    config = yaml.safe_load((own / "config.yaml").read_text(encoding="utf-8"))
+    shipped = Path(__file__).parents[1] / "configs" / "data" / "semantickitti.yaml"
+    config["data"] = {
+        **yaml.safe_load(shipped.read_text(encoding="utf-8")),
+        "root": str(kitti),
+        "remission_scale": 255.0,
+    }
+    config["data"]["split"] = {"train": ["08"], "val": ["00"], "test": []}
+    (own / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    named = ["data=semantickitti", f"data.root={kitti}"]
+    for words, output in (
+        (["checkpoint=run"], "own"),
+        (["checkpoint=run", *named], "named"),
+        ([f"checkpoint={shutil.copytree(run_folder / 'bundle', tmp_path / 'alone')}", *named], "alone"),
+    ):
+        succeed(run("evaluate", *words, f"output={output}", cwd=tmp_path))
+    assert scores(tmp_path / "named") == scores(tmp_path / "alone")
+    assert scores(tmp_path / "own")["support"] != scores(tmp_path / "named")["support"]
 
 
 def test_own_classes_from_training_to_scores(tmp_path: Path, kitti_map: LabelMap) -> None:

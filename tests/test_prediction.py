@@ -19,6 +19,8 @@ from conftest import KittiTree, scan_points, small_model
 from filelock import FileLock
 
 from pointseg.bundle import TrainedModel, save_bundle
+from pointseg.data.cloud_folder import open_scans
+from pointseg.data.collected import is_collected
 from pointseg.errors import ConfigError, DataError, OutputError
 from pointseg.formats import write_labels
 from pointseg.labels import LabelMap
@@ -509,6 +511,64 @@ def test_results_within_the_input_are_no_input(tmp_path: Path) -> None:
     for name in ("a.npy", "deep/b.npy", "earlier/a.npy", "earlier/deep/b.npy"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / name, scan_points(5, seed=0))
-    (tmp_path / "earlier" / "prediction.json").write_text("{}")
+    (tmp_path / "earlier" / RECORD).write_text("{}")
     names = [item.source.relative_to(tmp_path).as_posix() for item in find_items(tmp_path, tmp_path / "new")]
     assert names == ["a.npy", "deep/b.npy"]
+    assert open_scans(tmp_path).names == names  # drift counts what would be predicted
+    assert open_scans(tmp_path / "earlier").names == names
+
+
+def test_a_linked_sequence_keeps_its_own_name(predictor: Predictor, shared_tree: KittiTree, tmp_path: Path) -> None:
+    (tmp_path / "sequences").mkdir()
+    (tmp_path / "sequences" / "21").symlink_to(shared_tree.root / "sequences" / "08")
+    places = {item.target.relative_to("out").parts[:2] for item in find_items(tmp_path, "out")}
+    assert places == {("sequences", "21")}
+
+
+def test_a_sequence_where_the_command_is_given(
+    shared_tree: KittiTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shared_tree.root / "sequences" / "08")
+    assert find_items(".", tmp_path)[0].target.parent == tmp_path / "sequences" / "08" / "predictions"
+
+
+def test_a_npy_that_is_damaged_after_it_was_predicted_fails_and_the_rest_goes_on(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        np.save(tmp_path / "in" / f"{name}.npy", scan_points(300, seed=1))
+    predicted(predictor, tmp_path / "in", tmp_path / "out")
+    content = (tmp_path / "in" / "a.npy").read_bytes()
+    (tmp_path / "in" / "a.npy").write_bytes(content.replace(b"(300, 4)", b"(300, 4 "))
+    found = predicted(predictor, tmp_path / "in", tmp_path / "out")
+    assert (found.skipped, found.done, len(found.failed)) == (2, [], 0)  # as where nothing tells the number of points
+    found = predicted(predictor, tmp_path / "in", tmp_path / "out", overwrite=True)
+    assert ([path.name for path in found.done], len(found.failed)) == (["b.npy"], 1)
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Path:
+    """A folder in which one lies whose content has names that are too long for the system: nobody can look at it."""
+    folder = tmp_path
+    while len(str(folder)) < 3900:
+        folder = folder / ("d" * min(200, 3990 - len(str(folder))))
+    (folder / ("e" * (4090 - len(str(folder)) - 1))).mkdir(parents=True)
+    return folder
+
+
+def test_a_folder_that_cannot_be_looked_into_is_passed_over(deep: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long"):
+        (next(deep.iterdir()) / "velodyne").is_dir()
+    scan_points(5, seed=1).tofile(deep / "a.bin")
+    assert [item.source.name for item in find_items(deep, tmp_path / "out")] == ["a.bin"]
+    assert open_scans(deep).names == ["a.bin"]
+
+
+@pytest.mark.parametrize("name", ["A" * 300, "~nobodyhere/x"])
+def test_a_name_that_cannot_be_is_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        find_items(name, tmp_path)
+    assert not is_collected(name)
+    with pytest.raises(DataError, match="does not exist"):
+        open_scans(name)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointseg.bundle import TrainedModel
-from pointseg.errors import ConfigError, DataError
+from pointseg.errors import ConfigError, DataError, OutOfMemory
 from pointseg.features import FeatureSpec
 from pointseg.inference import check_inference, cloud_logits
 from pointseg.labels import LabelMap
@@ -275,3 +275,29 @@ def test_a_warning_names_the_line_that_calls(trained: TrainedModel) -> None:
         Predictor(trained)(scan_points(200)[:, :3])
         Predictor(trained).train_ids(scan_points(200)[:, :3])
     assert {warning.filename for warning in caught} == {__file__}
+
+
+class Greedy(Spy):
+    """Wants more memory than there is."""
+
+    def logits_and_penalty(
+        self, features: Tensor, coords: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return torch.empty(1 << 60), features.new_zeros(())
+
+
+@pytest.mark.parametrize("points_per_pass", [None, 10])
+def test_memory_that_is_not_there_is_said_on_the_cpu_too(kitti_map: LabelMap, points_per_pass: int | None) -> None:
+    """torch has no kind of error for it there."""
+    model = Greedy(kitti_map.num_classes)
+    predictor = Predictor(TrainedModel(model, NUMBER, kitti_map, {"points_per_pass": points_per_pass}))
+    for probabilities in (False, True):
+        with pytest.raises(OutOfMemory, match="30 points"):
+            predictor.predict(scan_points(30), probabilities=probabilities)
+
+
+def test_other_errors_of_a_model_are_left_as_they_are(trained: TrainedModel, scan: Scan) -> None:
+    predictor = Predictor(trained)
+    predictor.model.forward = lambda *_: (_ for _ in ()).throw(RuntimeError("shapes do not fit"))  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        predictor.predict(scan)

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import scan_points
 from registry_helpers import always, saved_again
 from verbs import SMALL, SMALL_WORLD, Done, command, empty_database, own_environment, run, spawn, succeed, trained_run
 
@@ -321,3 +323,20 @@ def test_changing_the_provenance_changes_the_bundle(models: Path, tmp_path: Path
 def test_a_model_without_provenance_is_registered(home: Path, trained: TrainedModel, tmp_path: Path) -> None:
     succeed(register(home, f"run={save_bundle(tmp_path / 'bare', trained)}"))
     assert "data.sha256" not in tags(home, 1)
+
+
+@pytest.mark.slow
+def test_verbs_that_record_nothing_find_a_registered_model(home: Path, models: Path) -> None:
+    """As docs/register.md has it: without a word of tracking."""
+    succeed(register(home, f"run={models}/road", "promote=champion"))
+    street = "models:/street@champion"
+    (home / "scans").mkdir()
+    scan_points(300, seed=1).tofile(home / "scans" / "a.bin")
+    before = len(Registry("auto", home).client.search_runs(["0", "1"]))
+    succeed(run("predict", f"checkpoint={street}", "input=scans", "output=labels", "accelerator=cpu", cwd=home))
+    assert set(np.fromfile(home / "labels" / "a.label", "<u4").tolist()) == {40}  # road
+    succeed(run("evaluate", f"checkpoint={street}", *WORLD, "output=scores", cwd=home))
+    words = [f"checkpoint={models}/vegetation", f"against={street}", *WORLD, "bootstrap=100", "output=page.html"]
+    succeed(run("report", *words, cwd=home))
+    assert street in (home / "page.html").read_text(encoding="utf-8")
+    assert len(Registry("auto", home).client.search_runs(["0", "1"])) == before

@@ -88,7 +88,7 @@ def _refuse_for_service(given: dict[str, str], multirun: bool) -> None:
 def _data_of_checkpoint(checkpoint: str | None) -> list[str]:
     config = saved.run_config_of(checkpoint)
     choice = saved.data_choice(saved.load_config(config)) if config else None
-    return [f"data={choice}"] if choice else []
+    return [saved.data_word(choice)] if choice else []
 
 
 def _begun_or_new(given: dict[str, str], overrides: list[str], multirun: bool) -> list[str]:

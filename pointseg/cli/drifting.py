@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from pointseg.data.collected import CollectedScans, is_collected, measure_collec
 from pointseg.data.statistics import InputStatistics, measure
 from pointseg.data.store import PackedScans, PackedStore, is_store
 from pointseg.drift import compare
-from pointseg.errors import CheckpointError, ConfigError, Drifted, InvalidData
+from pointseg.errors import CheckpointError, ConfigError, DataError, Drifted, InvalidData
 from pointseg.files import check_writable, write_json
 from pointseg.predictor import Predictor
 from pointseg.redact import redact_text
@@ -33,7 +34,7 @@ __all__ = ["check_drift", "drift_job"]
 log = logging.getLogger(__name__)
 
 RESULT = "drift.json"
-SAID = 10  # lines that are named, of those that cannot be used
+SAID = 10  # lines or scans that are named, of those that cannot be used
 
 
 def drift_job(job: Job) -> None:
@@ -44,7 +45,7 @@ def drift_job(job: Job) -> None:
         CheckpointError: if the model brings no input statistics.
         DataError, OutputError: if scans or folder cannot be used.
         Drifted: if the scans have drifted and `fail_on_drift` is set.
-        InvalidData: if lines of what was collected cannot be used; after everything else is done.
+        InvalidData: if scans, or lines of what was collected, cannot be used; after everything else is done.
     """
     began = time.perf_counter()
     config = job.config
@@ -80,11 +81,7 @@ def drift_job(job: Job) -> None:
             remedy="Look at the page; where the change is meant to stay, train with such scans.",
         )
     if bad:
-        raise InvalidData(
-            f"{counted(bad, 'line')} of what was collected could not be used; the others were",
-            where=config.drift,
-            remedy="Name the folder of one collection, and remove damaged files.",
-        )
+        raise bad
 
 
 def check_drift(config: DictConfig) -> None:
@@ -144,27 +141,64 @@ def _time(value: Any, key: str) -> datetime | None:
 
 def _new_scans(
     config: DictConfig, window: tuple[datetime | None, datetime | None], predictor: Predictor | None
-) -> tuple[InputStatistics, list[str], int]:
-    """What the new scans look like, what a reader has to know of them, and how many lines could not be used."""
+) -> tuple[InputStatistics, list[str], InvalidData | None]:
+    """What the new scans look like, what a reader has to know of them, and what could not be used."""
     root, progress = str(config.drift), progress_bar("new scans")
     if is_store(root) or not is_collected(root):
         for key in ("days", "since", "until"):
             if config[key] is not None:
                 remedy = "Leave it out; it is for what a service collected."
                 raise ConfigError("files of scans have no time", where=key, remedy=remedy)
-        source = open_scans(root, remission_scale=config.remission_scale)
-        return measure(source, scans=config.drift_scans, predictor=predictor, progress=progress), [], 0
+        return _new_files(config, predictor)
     if config.remission_scale is not None:
         remedy = "Leave it out; the service divides before it collects."
         raise ConfigError("what was collected is counted already", where="remission_scale", remedy=remedy)
     collected = CollectedScans(root, since=window[0], until=window[1])
-    for line in collected.bad[:SAID]:
-        log.warning("%s", line)
-    if len(collected.bad) > SAID:
-        log.warning("and %s more", counted(len(collected.bad) - SAID, "line"))
+    _say(collected.bad, "line")
     label_map = predictor.label_map if predictor else None
     new = measure_collected(collected, scans=config.drift_scans, label_map=label_map, progress=progress)
-    return new, what_was_read(collected), len(collected.bad)
+    if not collected.bad:
+        return new, what_was_read(collected), None
+    bad = InvalidData(
+        f"{counted(len(collected.bad), 'line')} of what was collected could not be used; the others were",
+        where=config.drift,
+        remedy="Name the folder of one collection, and remove damaged files.",
+    )
+    return new, what_was_read(collected), bad
+
+
+def _new_files(
+    config: DictConfig, predictor: Predictor | None
+) -> tuple[InputStatistics, list[str], InvalidData | None]:
+    """`_new_scans`, of files or a packed store."""
+    bad: list[DataError] = []
+    source = open_scans(str(config.drift), remission_scale=config.remission_scale)
+    try:
+        new = measure(
+            source,
+            scans=config.drift_scans,
+            predictor=predictor,
+            unreadable=bad.append,
+            progress=progress_bar("new scans"),
+        )
+    finally:  # also where all of them are bad
+        _say(bad, "scan")
+    if not bad:
+        return new, [], None
+    many = counted(len(bad), "scan")
+    remedy = "See above; copy the files again, or remove them."
+    return (
+        new,
+        [f"{many} could not be read: left out"],
+        InvalidData(f"{many} could not be read; the others were", where=config.drift, remedy=remedy),
+    )
+
+
+def _say(bad: Sequence[object], unit: str) -> None:
+    for one in bad[:SAID]:
+        log.warning("%s", one)
+    if len(bad) > SAID:
+        log.warning("and %s more", counted(len(bad) - SAID, unit))
 
 
 def _output(config: DictConfig, job: Job) -> Path:

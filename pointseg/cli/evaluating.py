@@ -104,22 +104,23 @@ def _say_gain(
 def fetch_checkpoint(config: DictConfig, job: Job, key: str = "checkpoint") -> str | Path:
     """Where the model lies that a key names; one of a registry is downloaded."""
     checkpoint = str(config[key])
-    if checkpoint.startswith("models:/"):
-        return tracking.download_model(checkpoint, config.tracking.uri, job.start_dir)
-    return checkpoint
+    if not checkpoint.startswith("models:/"):
+        return checkpoint
+    # that nothing is recorded does not say that there is no registry
+    registry = tracking.resolve_uri(config.tracking.uri, job.start_dir) or "auto"
+    return tracking.download_model(checkpoint, registry, job.start_dir)
 
 
 def with_data_of_run(config: DictConfig, key: str = "checkpoint") -> DictConfig:
-    """Where the checkpoint that a key names lies in a run folder and no other data is chosen: the data of that run, plus
+    """Where the checkpoint that a key names lies in a run folder and no data is named: the data of that run, plus
     overrides."""
     overrides = list(HydraConfig.get().overrides.task)
     path = saved.run_config_of(str(config[key]))
-    if path is None:
+    if path is None or saved.names_data(overrides):
         return config
     earlier = saved.load_config(path)
-    chosen = [o for o in overrides if o.startswith("data=")]
-    if chosen and OmegaConf.select(earlier, "data._target_") != config.data._target_:
-        return config
+    if any(o.startswith("data=") for o in overrides) and earlier.data.get("_target_") != config.data._target_:
+        return config  # named in quotes
     only_data = OmegaConf.create({"data": OmegaConf.to_container(earlier.data)})
     assert isinstance(only_data, DictConfig)
     data_overrides = [o for o in overrides if o.startswith("data.")]

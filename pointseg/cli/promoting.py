@@ -73,8 +73,7 @@ def check_promotion(config: DictConfig, registry: Registry, number: str | None =
     if config.seed is None or not 0 <= config.seed < 2**32:
         raise ConfigError(f"{config.seed} is not between 0 and 2^32 - 1", where="seed")
     choose_compute(config.accelerator)
-    chosen = any(word.startswith("data=") for word in HydraConfig.get().overrides.task)
-    if chosen or saved.run_config_of(config.run):
+    if saved.names_data(HydraConfig.get().overrides.task) or saved.run_config_of(config.run):
         return
     if registry.holder(config.name, config.promote) not in (None, number):
         raise ConfigError(

@@ -14,9 +14,19 @@ from omegaconf.errors import OmegaConfBaseException
 from pointseg.cli.checks import config_folder, groups
 from pointseg.cli.overrides import parse
 from pointseg.errors import CheckpointError, ConfigError
+from pointseg.files import expanded, is_file
 from pointseg.redact import MASK
 
-__all__ = ["AUTO", "data_choice", "load_config", "resumed_run", "run_config_of", "with_overrides"]
+__all__ = [
+    "AUTO",
+    "data_choice",
+    "data_word",
+    "load_config",
+    "names_data",
+    "resumed_run",
+    "run_config_of",
+    "with_overrides",
+]
 
 AUTO = "auto"  # resume=auto: the run in hydra.run.dir, if one has begun there
 OWN_KEYS = ("resume", "rerun")  # say where to start from; they are not part of what is configured
@@ -110,12 +120,23 @@ def run_config_of(checkpoint: str | None) -> Path | None:
     """The config.yaml of the run folder that a checkpoint lies in or is, if there is one."""
     if not checkpoint or checkpoint.startswith("models:/"):
         return None
-    path = Path(checkpoint).expanduser()
+    path = expanded(checkpoint).absolute()  # from within a run folder, "best.ckpt" has no parents of its own
     for folder in (path, path.parent, path.parent.parent):
         config = folder / "config.yaml"
-        if config.is_file() and (folder / "run.json").is_file():
+        if is_file(config) and is_file(folder / "run.json"):
             return config
     return None
+
+
+def data_word(choice: str) -> str:
+    """The data of a run as a word for Hydra. Quotes, which change nothing for it, tell it from one that a user gave, also
+    in a job that is given the words."""
+    return f"data='{choice}'"
+
+
+def names_data(words: Sequence[str]) -> bool:
+    """Whether a user named the data, rather than leaving them those of the run."""
+    return any(word.startswith("data=") and not word.startswith("data='") for word in words)
 
 
 def data_choice(saved: DictConfig) -> str | None:

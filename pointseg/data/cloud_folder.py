@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from pointseg.data.found_clouds import clouds_among
 from pointseg.data.scan import Scan
 from pointseg.data.semantickitti import SemanticKITTIScans, find_sequences
 from pointseg.data.sources import ScanSource
 from pointseg.data.store import PackedScans, PackedStore, is_store
 from pointseg.errors import ConfigError, DataError
+from pointseg.files import expanded, is_folder, is_there
 from pointseg.formats import KINDS, count_points, read_cloud, require_packages
 
 __all__ = ["CloudFiles", "open_scans"]
 
-PROBABILITIES = ".probs.npy"  # results of `predict` beside the clouds
 USUAL_POINTS = 100_000
 
 
@@ -23,7 +24,7 @@ class CloudFiles:
     """The files of point clouds in a folder and those below; the files of one folder are a sequence.
 
     Args:
-        folder: where they lie. Hidden files and folders are left out.
+        folder: where they lie. Hidden files and folders are left out, and folders of results of `predict`.
         remission_scale: what remission is divided by; None: see `read_cloud`.
 
     Raises:
@@ -36,20 +37,14 @@ class CloudFiles:
     """
 
     def __init__(self, folder: str | Path, *, remission_scale: float | None = None) -> None:
-        self.folder, self.remission_scale = Path(folder).expanduser(), remission_scale
-        self._files = [path for path in sorted(self.folder.rglob("*")) if self._is_cloud(path)]
+        self.folder, self.remission_scale = expanded(folder), remission_scale
+        self._files = clouds_among(self.folder.rglob("*"), self.folder)
         if not self._files:
             raise DataError(
                 "there is no file of a kind that is read", where=self.folder, remedy=f"Kinds: {', '.join(KINDS)}."
             )
         require_packages({path.suffix for path in self._files})
         self.names = [str(path.relative_to(self.folder)) for path in self._files]
-
-    def _is_cloud(self, path: Path) -> bool:
-        place = path.relative_to(self.folder)
-        hidden = any(part.startswith(".") for part in place.parts)
-        known = path.suffix.lower() in KINDS and not path.name.endswith(PROBABILITIES)
-        return known and not hidden and path.is_file()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -89,9 +84,9 @@ def open_scans(root: str | Path, *, remission_scale: float | None = None) -> Sca
                 remedy="Leave it out.",
             )
         return PackedScans(PackedStore(root))
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
-        what = "a file, and a folder is needed" if folder.exists() else "the folder of scans does not exist"
+    folder = expanded(root)
+    if not is_folder(folder):
+        what = "a file, and a folder is needed" if is_there(folder) else "the folder of scans does not exist"
         raise DataError(what, where=root, remedy="Name a folder of point clouds or a packed store.")
     try:
         find_sequences(folder)

@@ -23,6 +23,7 @@ from pointseg.data.scan_record import MARK, ScanRecord, parse_record
 from pointseg.data.sources import Progress
 from pointseg.data.statistics import SCANS, SEQUENCES, InputStatistics, measure_vectors
 from pointseg.errors import DataError
+from pointseg.files import expanded, is_file, is_folder
 from pointseg.labels import LabelMap
 from pointseg.words import counted
 
@@ -80,7 +81,7 @@ class CollectedScans:
     """
 
     def __init__(self, root: str | Path, *, since: datetime | None = None, until: datetime | None = None) -> None:
-        self.root = Path(root).expanduser()
+        self.root = expanded(root)
         self.bad: list[BadLine] = []
         self.unfinished: list[Path] = []
         self.models: Counter[str] = Counter()
@@ -182,7 +183,7 @@ def is_collected(root: str | Path) -> bool:
         >>> is_collected("collected"), is_collected("semantickitti")
         (True, False)
     """
-    return any(_holds_record(path) for path in _files(Path(root).expanduser())[:LOOKED_AT])
+    return any(_holds_record(path) for path in _files(expanded(root))[:LOOKED_AT])
 
 
 def _holds_record(path: Path) -> bool:
@@ -204,13 +205,15 @@ def _holds_record(path: Path) -> bool:
 
 
 def _files(root: Path) -> list[Path]:
-    if root.is_file():
+    if is_file(root):
         return [root]
+    if not is_folder(root):
+        return []
     found = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in ENDINGS]
     return [
         path
         for path in found
-        if not any(part.startswith(".") for part in path.relative_to(root).parts) and path.is_file()
+        if not any(part.startswith(".") for part in path.relative_to(root).parts) and is_file(path)
     ]
 
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from pointseg.data.scan import COLUMNS, LABEL_BYTES, Scan, read_labels, read_points
 from pointseg.data.sources import missing_sequence
 from pointseg.errors import ConfigError, DataError
+from pointseg.files import expanded, is_folder
 
-__all__ = ["OFFICIAL_SPLIT", "SemanticKITTIScans", "find_sequences", "read_poses"]
+__all__ = ["OFFICIAL_SPLIT", "SemanticKITTIScans", "find_sequences", "read_poses", "sequence_folders"]
 
 OFFICIAL_SPLIT: Mapping[str, tuple[str, ...]] = {
     "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
@@ -35,21 +36,29 @@ def find_sequences(root: str | Path | None) -> Path:
     """
     if root in (None, ""):
         raise DataError("no data folder is given", where="data.root", remedy="Name it: data.root=DIR.")
-    root = Path(str(root)).expanduser()
-    if not root.is_dir():
+    root = expanded(str(root))
+    if not is_folder(root):
         raise DataError(
             "the data folder does not exist",
             where=f"data.root={root}",
             remedy="Name the folder that holds sequences/00, sequences/01, ...",
         )
     for folder in (root / "sequences", root / "dataset" / "sequences", root):
-        if folder.is_dir() and any((child / "velodyne").is_dir() for child in folder.iterdir() if child.is_dir()):
+        if sequence_folders(folder):
             return folder
     raise DataError(
         "the data folder has no sequences",
         where=f"data.root={root}",
         remedy="It must hold sequences/SS/velodyne/*.bin, as SemanticKITTI's download does.",
     )
+
+
+def sequence_folders(folder: Path) -> list[Path]:
+    """The folders within that hold scans, in order of their names; none where it cannot be looked into."""
+    try:
+        return sorted(child for child in folder.iterdir() if is_folder(child / "velodyne"))
+    except OSError:
+        return []
 
 
 class SemanticKITTIScans:
@@ -192,7 +201,7 @@ def _keyframes(files: list[Path], distance: float) -> list[Path]:
 
 
 def _all_sequences(folder: Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir() if (child / "velodyne").is_dir())
+    return [child.name for child in sequence_folders(folder)]
 
 
 def label_path(points: Path) -> Path:
@@ -203,8 +212,7 @@ def label_path(points: Path) -> Path:
 def _frames(folder: Path, sequence: str) -> list[Path]:
     velodyne = folder / sequence / "velodyne"
     if not velodyne.is_dir():
-        present = sorted(p.name for p in folder.iterdir() if (p / "velodyne").is_dir())
-        raise missing_sequence(sequence, present, velodyne)
+        raise missing_sequence(sequence, _all_sequences(folder), velodyne)
     files = sorted(velodyne.glob("*.bin"))
     if not files:
         raise DataError("the sequence has no .bin files", where=velodyne, remedy="Check that the download is complete.")

@@ -15,7 +15,7 @@ Legend: N points of a scan, B bins of a quantity, S sequences.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -151,6 +151,7 @@ def measure(
     scans: int = SCANS,
     sequences: int = SEQUENCES,
     predictor: Classifier | None = None,
+    unreadable: Callable[[DataError], None] | None = None,
     progress: Progress | None = None,
 ) -> InputStatistics:
     """Look at scans that are evenly spread over each sequence, and at sequences evenly spread over the set.
@@ -160,9 +161,10 @@ def measure(
         scans: at most so many of each sequence; a scan of 120,000 points takes about 30 ms.
         sequences: at most so many.
         predictor: where given, the shares of the classes that it predicts are a quantity as well.
+        unreadable: told of each scan that cannot be read, which is left out then; None: it is raised.
 
     Raises:
-        DataError: if there is no scan with points, or a file cannot be read.
+        DataError: if there is no scan with points, or a file cannot be read and nobody is told.
 
     Example:
         >>> measure(SyntheticScans(scans=20, scans_per_street=2)).sequences
@@ -172,14 +174,25 @@ def measure(
     if predictor is not None:
         kinds["predicted classes"] = class_kind(predictor.label_map)
 
+    left_out = 0
+
     def vectors_of(number: int) -> dict[str, Floats]:
-        points = source[number].points
+        nonlocal left_out
+        try:
+            points = source[number].points
+        except DataError as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
+            left_out += 1
+            return {}
         found = scan_quantities(points)
         if predictor is not None and len(points):
             found["predicted classes"] = class_shares(predictor.train_ids(points), predictor.label_map)
         return found
 
-    return measure_vectors(source.names, vectors_of, kinds, scans=scans, sequences=sequences, progress=progress)
+    found = measure_vectors(source.names, vectors_of, kinds, scans=scans, sequences=sequences, progress=progress)
+    return replace(found, scans=found.scans - left_out)
 
 
 def measure_vectors(

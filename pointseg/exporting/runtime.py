@@ -19,6 +19,7 @@ from pointseg.bundle import DESCRIPTION, TrainedModel
 from pointseg.errors import CheckpointError, PointsegError
 from pointseg.extras import needed
 from pointseg.features import FeatureSpec
+from pointseg.files import expanded, is_file
 from pointseg.labels import LabelMap
 from pointseg.models import SegmentationModel
 
@@ -108,9 +109,9 @@ def load_exported(path: str | Path) -> TrainedModel:
         CheckpointError: if one is missing or damaged, or they do not belong together.
         ConfigError: if onnxruntime is not installed.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     file = path if path.suffix == ".onnx" else path / MODEL
-    if not file.is_file():
+    if not is_file(file):
         raise CheckpointError(
             "there is no exported model",
             where=path,

@@ -196,7 +196,7 @@ def cloud_of_fields(data: NDArray[Any], path: Path, kind: str, remission_scale: 
     with reading(path, kind):
         exact = np.float64 if any(data.dtype[name].itemsize > 4 for name in names) else np.float32
         xyz = np.stack([np.asarray(data[name], exact) for name in names], axis=1)
-        intensity = np.asarray(data[remission]) if remission else None
+        intensity = np.asarray(data[remission], np.float32) if remission else None  # which a list is not
     return cloud_of(xyz, intensity, path, remission_scale=remission_scale)
 
 

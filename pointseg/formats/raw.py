@@ -76,8 +76,9 @@ def count_bin(path: Path) -> int:
 def count_npy(path: Path) -> int | None:
     """Points, from the header; None where it cannot be read."""
     try:
-        return len(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError):
+        with reading(path, ".npy"):  # the header is Python's text, and damaged it raises what Python's parser does
+            return len(np.load(path, mmap_mode="r", allow_pickle=False))
+    except DataError:
         return None
 
 

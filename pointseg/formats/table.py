@@ -49,16 +49,22 @@ def read_csv(path: Path, remission_scale: float | None = None) -> PointCloud:
 def write_csv(source: Path, target: Path, raw_ids: NDArray[np.uint32], label_map: LabelMap) -> None:
     """The source with the columns `label` (raw id) and `class`."""
     pandas = needed("pandas", "formats", "CSV")
-    with whole_file(target) as temporary, reading(source, "CSV"):
+    with reading(source, "CSV"):
         separator, _ = _header(source)
-        as_text = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
-        done = 0
-        for part in pandas.read_csv(source, sep=separator, chunksize=ROWS, **as_text):
+    done = 0
+    with whole_file(target) as temporary:
+        for part in _text_parts(pandas, source, separator):
             ids = raw_ids[done : done + len(part)]
             names, index = class_names(ids, label_map)
             part[LABEL], part[CLASS] = ids, np.array(names, object)[index]
             part.to_csv(temporary, sep=separator, index=False, mode="a" if done else "w", header=not done)
             done += len(part)
+
+
+def _text_parts(pandas: Any, source: Path, separator: str) -> Iterator[Any]:
+    as_text = {"dtype": str, "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
+    with reading(source, "CSV"):  # here, so that what fails in writing does not look like a failure of reading
+        yield from pandas.read_csv(source, sep=separator, chunksize=ROWS, **as_text)
 
 
 def _header(path: Path) -> tuple[str, list[str]]:

@@ -7,19 +7,20 @@ benchmark wants them: sequences/SS/predictions/FRAME.label. Elsewhere the output
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from pointseg.data.semantickitti import find_sequences
+from pointseg.data.found_clouds import PROBABILITIES, RECORD, clouds_among
+from pointseg.data.semantickitti import find_sequences, sequence_folders
 from pointseg.errors import ConfigError, DataError
+from pointseg.files import expanded, is_file, is_folder
 from pointseg.formats import KINDS, LABEL_SUFFIX, has_own_kind, kind_of, require_packages
 
 __all__ = ["PROBABILITIES", "RECORD", "WRITES", "Item", "find_items", "target_of"]
 
 WRITES = ("auto", "label", "own")
-PROBABILITIES = ".probs.npy"
-RECORD = "prediction.json"  # in the output folder of a prediction
 
 
 class Item(NamedTuple):
@@ -54,7 +55,7 @@ def find_items(given: str | Path, output: str | Path, write: str = "auto") -> li
     """
     if write not in WRITES:
         raise ConfigError(f"there is no {write!r}", where="write", remedy=f"Use {', '.join(WRITES)}.")
-    given, output = Path(given).expanduser(), Path(output).expanduser()
+    given, output = expanded(given), expanded(output)
     items = [Item(source, output / target_of(place, write)) for source, place in _found(given, output)]
     if not items:
         raise DataError(
@@ -67,10 +68,10 @@ def find_items(given: str | Path, output: str | Path, write: str = "auto") -> li
 
 def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
     """Each file, and where it lies within what was given, its ending included."""
-    if given.is_file():
+    if is_file(given):
         kind_of(given)
         return [(given, Path(given.name))]
-    if given.is_dir():
+    if is_folder(given):
         return _scans_of_sequences(given) or _below(given.rglob("*"), given, output)
     if glob.has_magic(str(given)):
         return _matching(given, output)
@@ -78,37 +79,27 @@ def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
 
 
 def _scans_of_sequences(folder: Path) -> list[tuple[Path, Path]]:
-    if (folder / "velodyne").is_dir():
+    if is_folder(folder / "velodyne"):
         sequences = [folder]
     else:
         try:
-            root = find_sequences(folder)
+            sequences = sequence_folders(find_sequences(folder))
         except DataError:
             return []  # a folder of another layout
-        sequences = sorted(child for child in root.iterdir() if (child / "velodyne").is_dir())
     return [
-        (file, Path("sequences", sequence.resolve().name, "predictions", file.name))
+        # made absolute for the name of `input=.`, and not resolved: a link has a name of its own
+        (file, Path("sequences", Path(os.path.abspath(sequence)).name, "predictions", file.name))  # noqa: PTH100
         for sequence in sequences
         for file in sorted((sequence / "velodyne").glob("*.bin"))
     ]
 
 
 def _below(files: Iterable[Path], base: Path, output: Path) -> list[tuple[Path, Path]]:
-    """Files of known kinds, without hidden ones, results of an earlier run and what lies in the output folder."""
+    """Clouds, without what lies in the output folder, and where they lie."""
     own = output.resolve()
     inside = own != base.resolve()  # labels beside the clouds leave no other way to tell them apart than their names
-    files, found = sorted(files), []
-    earlier = {file.parent for file in files if file.name == RECORD} - {base}
-    for file in files:
-        place = file.relative_to(base)
-        if file.suffix.lower() not in KINDS or file.name.endswith(PROBABILITIES) or not file.is_file():
-            continue
-        if any(part.startswith(".") for part in place.parts) or (inside and file.resolve().is_relative_to(own)):
-            continue
-        if not earlier.isdisjoint(file.parents):
-            continue
-        found.append((file, place))
-    return found
+    clouds = clouds_among(files, base)
+    return [(file, file.relative_to(base)) for file in clouds if not (inside and file.resolve().is_relative_to(own))]
 
 
 def _matching(pattern: Path, output: Path) -> list[tuple[Path, Path]]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pointseg.errors import PointsegError
+from pointseg.files import expanded
 from pointseg.prediction.output import model_identity
 from pointseg.predictor import Predictor
 from pointseg.serving.engine import Engine, Served
@@ -66,7 +67,7 @@ class Source:
             finally:
                 _remove_copy(Path(path))
         else:
-            path = self.start_dir / Path(wanted).expanduser()
+            path = self.start_dir / expanded(wanted)
             predictor = self._predictor(path)
             name, version = type(predictor.model).__name__, ""
         identity = model_identity(predictor.trained)

@@ -58,6 +58,11 @@ def read_upload(body: bytes, content_type: str, limits: Limits) -> PointCloud:
         except DataError as error:
             what = error.what.replace(str(path), "the file")
             raise Refusal(400, what, where=FIELD, remedy=error.remedy) from None
+        except (MemoryError, Refusal):
+            raise
+        except Exception as error:  # the file is a caller's, and what is wrong in it is no fault of the service
+            text = f"the file cannot be read ({type(error).__name__})"
+            raise Refusal(400, text, where=FIELD, remedy="It is damaged or of another kind.") from error
     if len(cloud.points) > limits.points:
         raise _too_many(len(cloud.points), limits)
     return cloud
@@ -194,11 +199,11 @@ def _parquet_bytes(path: Path) -> int:
     try:
         schema = file.read_schema(path)
         rows = file.read_metadata(path).num_rows
-    except (OSError, ValueError):
+        columns, remission = point_columns(schema.names, path)
+        kinds = {name: schema.field(name).type for name in [*columns, *([remission] if remission else [])]}
+    except (OSError, ValueError, KeyError):  # the last: of two columns of one name
         return 0  # the reader says what is wrong
-    columns, remission = point_columns(schema.names, path)
-    for name in [*columns, *([remission] if remission else [])]:
-        kind = schema.field(name).type
+    for name, kind in kinds.items():
         if not (types.is_floating(kind) or types.is_integer(kind)):
             raise DataError(f"the column {name} holds no numbers", where=path, remedy="Write it as float or integer.")
     return int(rows) * 8 * 4

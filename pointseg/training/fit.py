@@ -20,6 +20,7 @@ from pointseg.data.datamodule import ScanDataModule
 from pointseg.errors import CheckpointError, ConfigError, OutOfMemory, PeerLost
 from pointseg.evaluation import Evaluation, evaluate
 from pointseg.files import check_writable
+from pointseg.memory import ran_out
 from pointseg.module import SegmentationModule, check_same_model
 from pointseg.predictor import Predictor
 from pointseg.tracking import NullTracker, Tracker
@@ -260,9 +261,7 @@ def _readable_errors(last: Path) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = str(error)
         first_line = text.splitlines()[0][:160] if text else None
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or re.search(
-            r"(can't|cannot|not enough memory|failed to) allocate|DefaultCPUAllocator", text
-        ):
+        if ran_out(error):
             raise OutOfMemory(
                 "training does not fit into memory",
                 where=first_line,

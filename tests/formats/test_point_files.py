@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from point_files import KINDS, OWN, Points, columns_of, structured, write_bin, w
 from pypcd4 import Encoding
 from pypcd4 import PointCloud as Pcd
 
-from pointseg.errors import ConfigError, DataError
+from pointseg.errors import ConfigError, DataError, OutputError
 from pointseg.formats import count_points, read_cloud, write_labels
 from pointseg.labels import LabelMap
 
@@ -362,6 +365,48 @@ def test_damage_in_a_column_that_is_only_copied_is_the_clouds(tmp_path: Path, ki
     with pytest.raises(DataError, match=r"a\.parquet"):
         write_labels(path, tmp_path / "out" / "a.parquet", some_labels(300), kitti_map)
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["(10**30, 4)", "(300, 4", "(" * 60, "\0", ",", "\\"])
+def test_a_npy_whose_header_is_damaged_is_not_counted_and_named(damage: str, tmp_path: Path) -> None:
+    """The header is an expression of Python, and what its parser raises is not one kind of error."""
+    path = tmp_path / "a.npy"
+    np.save(path, some_points())
+    head, content = path.read_bytes()[:128], path.read_bytes()[128:]
+    for old in (b"(300, 4)", b"'<f4'"):
+        broken = head.replace(old, damage.encode()).rstrip(b" \n")[:127]
+        path.write_bytes(broken.ljust(127, b" ") + b"\n" + content)
+        assert count_points(path) is None
+        with pytest.raises(DataError, match=r"a\.npy"):
+            read_cloud(path)
+
+
+def test_a_list_for_intensity_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    lines = ["ply", "format ascii 1.0", "element vertex 2", *(f"property float {name}" for name in "xyz")]
+    lines += ["property list uchar float intensity", "end_header", "1 2 3 2 0.5 0.5", "4 5 6 1 0.5", ""]
+    (tmp_path / "a.ply").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"a\.ply"):
+        read_cloud(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_full_disk_is_no_damage_of_the_cloud(name: str, tmp_path: Path, kitti_map: LabelMap) -> None:
+    suffix, write = KINDS[name]
+    write(tmp_path / f"a{suffix}", some_points(2000))
+    with disk_of(4000), pytest.raises(OutputError, match=rf"out/a\{suffix}"):
+        write_labels(tmp_path / f"a{suffix}", tmp_path / "out" / f"a{suffix}", some_labels(2000), kitti_map)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file can be larger, which is an OSError as a full disk is."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from pointseg.data.store.layout import HEADER, Header, Index, ShardFile, unarchi
 from pointseg.data.tables import Records, part_of, surroundings_of
 from pointseg.errors import DataError
 from pointseg.features import FeatureSpec
+from pointseg.files import expanded, is_file
 from pointseg.labels import LabelMap
 
 __all__ = ["PackedScans", "PackedStore", "StoreTable", "is_store"]
@@ -104,8 +105,8 @@ def is_store(root: str | Path | None) -> bool:
         return False
     if "://" in str(root):
         return True  # raw scans are read from folders only
-    folder = Path(str(root)).expanduser()
-    return any((folder / name).is_file() for name in (HEADER, "packing.json"))
+    folder = expanded(str(root))
+    return any(is_file(folder / name) for name in (HEADER, "packing.json"))
 
 
 class PackedStore:
