@@ -105,7 +105,7 @@ class Predictor:
             # imported by name, on use: prediction knows nothing of MLflow
             checkpoint = import_module("pointseg.tracking").download_model(str(checkpoint), "auto", Path.cwd())
         path = Path(checkpoint).expanduser()
-        if path.suffix == ".onnx" or ((path / "model.onnx").is_file() and not (path / bundle.WEIGHTS).is_file()):
+        if bundle.holds_export(path):
             # by name as well: prediction with torch knows nothing of ONNX
             trained = import_module("pointseg.exporting.runtime").load_exported(path)
         else:
