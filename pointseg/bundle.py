@@ -28,10 +28,20 @@ from pointseg.files import expanded, is_file, is_there
 from pointseg.labels import LabelMap
 from pointseg.models import SegmentationModel, build, describe
 
-__all__ = ["CHECKPOINT_KEY", "TrainedModel", "find_checkpoint", "load", "load_bundle", "load_checkpoint", "save_bundle"]
+__all__ = [
+    "CHECKPOINT_KEY",
+    "TrainedModel",
+    "find_checkpoint",
+    "holds_export",
+    "load",
+    "load_bundle",
+    "load_checkpoint",
+    "save_bundle",
+]
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.yaml"
+EXPORT = "model.onnx"  # in the place of the weights, of what `export` has written
 CHECKPOINT_KEY = "pointseg"  # where a Lightning checkpoint keeps what `model.yaml` holds
 MODEL_PREFIX = "model."
 ZIP_MAGIC = b"PK\x03\x04"  # what a file of `torch.save` begins with
@@ -129,6 +139,12 @@ def find_checkpoint(path: str | Path) -> Path:
         where=path,
         remedy="Name a .ckpt file, a run folder with checkpoints/, or a bundle with model.yaml.",
     )
+
+
+def holds_export(path: str | Path) -> bool:
+    """Whether a path names what `export` has written, which ONNX Runtime reads, rather than a model of torch."""
+    path = expanded(path)
+    return path.suffix == ".onnx" or (is_file(path / EXPORT) and not is_file(path / WEIGHTS))
 
 
 def load(path: str | Path) -> TrainedModel:

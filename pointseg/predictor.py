@@ -107,7 +107,7 @@ class Predictor:
             # imported by name, on use: prediction knows nothing of MLflow
             checkpoint = import_module("pointseg.tracking").download_model(str(checkpoint), "auto", Path.cwd())
         path = expanded(checkpoint)
-        if path.suffix == ".onnx" or (is_file(path / "model.onnx") and not is_file(path / bundle.WEIGHTS)):
+        if bundle.holds_export(path):
             # by name as well: prediction with torch knows nothing of ONNX
             trained = import_module("pointseg.exporting.runtime").load_exported(path)
         else:

@@ -20,6 +20,7 @@ from pointseg.azure.workspace import Workspace, check_auth, connect, find_worksp
 from pointseg.cli.azure_sweeps import as_member, fetch_best, keep_submitted
 from pointseg.cli.cancelling import offered_to_cancel
 from pointseg.cli.dispatch import module_of
+from pointseg.cli.job_extras import extras_of
 from pointseg.cli.job_inputs import with_inputs_told
 from pointseg.cli.overrides import parse
 from pointseg.cli.saved import AUTO
@@ -90,13 +91,15 @@ def azure_spec(verb: str, job: Job, run: str | None = None) -> JobSpec:
             remedy="Name the run of an earlier job by compute.run=NAME, without resume=.",
         )
     words, inputs = with_places(config, HydraConfig.get().overrides.task, config.compute.data_mode)
+    # azure.* says where to from here: where the job runs, with compute=local, there is no such section
+    words = {key: word for key, word in words.items() if key.split(".")[0] != "azure"}
     if job.search is not None:
         words |= searched_words(job.search.space)
     outputs = {"run": Place("")}
     if verb == "train":
         words["resume"] = f"resume={AUTO}"
-        if run is not None:
-            outputs["run"] = Place(f"azureml://datastores/{config.compute.datastore}/paths/{RUNS}/{run}")
+        if run is not None:  # the / at the end: without it NAME-10 is fetched with NAME-1
+            outputs["run"] = Place(f"azureml://datastores/{config.compute.datastore}/paths/{RUNS}/{run}/")
     words["hydra.run.dir"] = "hydra.run.dir=${{outputs.run}}"
     if OmegaConf.select(config, "output"):
         outputs["result"] = Place("")
@@ -109,6 +112,7 @@ def azure_spec(verb: str, job: Job, run: str | None = None) -> JobSpec:
         nodes=config.compute.nodes,
         processes=config.compute.processes,
         searched=tuple(names_of(job.search.space).values()) if job.search else (),
+        extras=extras_of(verb, config, config.compute.environment),
     )
     return with_inputs_told(spec, READ)
 

@@ -20,6 +20,7 @@ from pointseg.cli.sweeps import Best, Outcome, best_of, conclude, say_table
 from pointseg.cli.values import plain
 from pointseg.compute.azureml import AzureCompute
 from pointseg.errors import JobFailed
+from pointseg.redact import redact_text
 
 if TYPE_CHECKING:
     from pointseg.cli.entry import Job
@@ -60,7 +61,7 @@ def keep_submitted(job: Job, client: Any, name: str) -> None:
 def _name_all(submitted: list[Submitted]) -> None:
     common = set.intersection(*(set(s.overrides) for s in submitted)) if len(submitted) > 1 else set()
     lines = [f"  {s.name}  {' '.join(w for w in s.overrides if w not in common)}  {s.folder}" for s in submitted]
-    print("\nThe jobs of this sweep:\n" + "\n".join(lines), flush=True)
+    print(redact_text("\nThe jobs of this sweep:\n" + "\n".join(lines)), flush=True)
 
 
 def _follow_all(job: Job, client: Any) -> None:

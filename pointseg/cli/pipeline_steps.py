@@ -13,6 +13,7 @@ from pointseg.cli.azure_job import READ, with_places
 from pointseg.cli.checks import config_folder
 from pointseg.cli.command_line import composed
 from pointseg.cli.dispatch import module_of
+from pointseg.cli.job_extras import extras_of
 from pointseg.cli.job_inputs import with_inputs_told
 from pointseg.cli.overrides import quote, split_arguments
 from pointseg.cli.saved import AUTO
@@ -247,9 +248,9 @@ class _Chain:
             words["resume"] = f"resume={AUTO}"  # one that was stopped, or whose machine was taken away, goes on
         words["hydra.run.dir"] = f"hydra.run.dir=${{{{outputs.{RUN}}}}}"
         arguments = tuple(words.values()) if step in ELSEWHERE else (*words.values(), "compute=local")
-        extras = ("azure",) if step in ELSEWHERE else ()
-        module = module_of(VERBS.get(step, step))
-        spec = JobSpec(module, arguments, inputs, outputs, extras=extras, **self._processes(step))
+        verb = VERBS.get(step, step)
+        extras = extras_of(verb, outside, self.config.compute.environment) if self.remote else ()
+        spec = JobSpec(module_of(verb), arguments, inputs, outputs, extras=extras, **self._processes(step))
         return with_inputs_told(spec, READ) if self.remote else spec
 
     def _processes(self, step: str) -> dict[str, Any]:

@@ -27,6 +27,8 @@ __all__ = ["provision_job"]
 
 log = logging.getLogger(__name__)
 
+EXTRAS = ("formats",)  # of the environments: jobs of `predict` read clouds of every kind with them
+
 
 def provision_job(job: Job) -> None:
     """Look at the workspace, say what is to be done, and unless `plan` is set do it.
@@ -84,5 +86,6 @@ def _environments(config: DictConfig) -> list[JobEnvironment]:
             )
         if not isinstance(values["file"], str):
             raise ConfigError("no conda file is given", where=f"{key}.file", remedy="Such as environments/conda.yml.")
-        made.append(JobEnvironment(name, str(values["image"]), job_environment(values["file"])))
+        conda = job_environment(values["file"], EXTRAS)
+        made.append(JobEnvironment(name, str(values["image"]), conda))
     return made

@@ -6,6 +6,7 @@ what runs. Nothing of Azure is imported.
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -18,11 +19,11 @@ import yaml
 from pointseg.compute.azure_sweep import sweep_job
 from pointseg.compute.environment import conda_environment, read_pins, requirements_of, shipped
 from pointseg.compute.snapshot import take_snapshot
-from pointseg.compute.spec import JobSpec, Place, is_remote
+from pointseg.compute.spec import PLACEHOLDER, JobSpec, Place, is_remote
 from pointseg.compute.sweep import SearchSpace, SweepSettings
 from pointseg.errors import ConfigError
 from pointseg.files import write_text
-from pointseg.redact import is_secret_name
+from pointseg.redact import is_secret_name, redact_text
 
 __all__ = [
     "JOB_FILE",
@@ -37,7 +38,10 @@ __all__ = [
     "write_surroundings",
 ]
 
+log = logging.getLogger(__name__)
+
 JOB_FILE = "job.yaml"
+CONDA = "environments/conda.yml"
 SCHEMA = "https://azuremlschemas.azureedge.net/latest/commandJob.schema.json"
 INPUT_MODES = {"mount": "ro_mount", "download": "download"}
 OUTPUT_MODES = {"mount": "rw_mount", "upload": "upload"}
@@ -76,7 +80,7 @@ class AzureCompute:
     cluster: str | None = None
     vm_size: str | None = None
     spot: bool = False
-    environment: str = "environments/conda.yml"
+    environment: str = CONDA
     image: str = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
     shm: str | None = None
     seconds: int | None = None
@@ -136,7 +140,7 @@ def check_tags(section: str, tags: Mapping[str, Any]) -> None:
         if not isinstance(value, str) or not 0 < len(name) <= 512 or len(value) > 256:
             remedy = "Tags are words: names up to 512, values up to 256 characters."
             raise ConfigError(f"{value!r} is no tag", where=where, remedy=remedy)
-        if is_secret_name(name):
+        if is_secret_name(name) or redact_text(value) != value:
             raise ConfigError("'***' is a secret, and tags are shown to all", where=where, remedy="Leave it out.")
 
 
@@ -154,7 +158,7 @@ def command_job(
         code: the folder of the snapshot, relative to the file.
 
     Raises:
-        ConfigError: for places and variables that cannot be used.
+        ConfigError: for words, places and variables that cannot be used.
     """
     _check_variables(spec.variables)
     job: dict[str, Any] = {"$schema": SCHEMA, "type": "command", "experiment_name": on.experiment}
@@ -233,18 +237,36 @@ def write_environment(
 ) -> str | dict[str, str]:
     """Write a conda file, unless the environment is one of the workspace; gives it as a job's file says it.
 
+    With extras there is always a conda file: what an environment of the workspace holds is not known, and a job without them
+    would end only once it has come to need them.
+
     Raises:
         ConfigError: if a package has no version.
         OutputError: if it cannot be written.
     """
-    if on.environment.startswith("azureml:"):
-        return on.environment
-    write_text(folder / file, job_environment(on.environment, extras))
+    extras, base = tuple(extras), on.environment
+    if base.startswith("azureml:"):
+        if not extras:
+            return base
+        log.info("%s may lack the extra %s: %s has it, and is taken instead.", base, ", ".join(extras), file)
+        base = CONDA
+    write_text(folder / file, job_environment(base, extras))
     return {"image": on.image, "conda_file": file}
 
 
 def command_line(spec: JobSpec) -> str:
-    """What the job's machine runs, its placeholders for Azure ML to fill in."""
+    """What the job's machine runs, its placeholders for Azure ML to fill in.
+
+    Raises:
+        ConfigError: for a word with a secret in it.
+    """
+    for word in spec.arguments:
+        if redact_text(word) != word:
+            raise ConfigError(
+                "a secret in a job's words can be read by all who see the job",
+                where=redact_text(word),
+                remedy="Leave it out.",
+            )
     return " ".join(["python", "-m", spec.module, *map(_quoted, spec.arguments)])
 
 
@@ -267,7 +289,7 @@ def _quoted(argument: str) -> str:
     """For the shell of the job's machine; placeholders are filled in before it reads them, with paths without quotes."""
     if "${{search_space." in argument:  # what is filled in may have quotes and spaces
         return f'"{argument}"'
-    if re.fullmatch(r"[\w@%+=:,./~${}-]*", argument):
+    if re.fullmatch(r"[\w@%+=:,./-]*", PLACEHOLDER.sub("", argument)):
         return argument
     return shlex.quote(argument)
 

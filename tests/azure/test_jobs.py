@@ -40,9 +40,15 @@ def test_a_job_is_submitted_as_the_file_says(azure: Any, cluster: str, here: Pat
 @pytest.mark.slow
 def test_a_training_runs_there_and_comes_back(azure: Any, cluster: str, here: Path) -> None:
     azure.execute_jobs(sys.executable, {"OMP_NUM_THREADS": "1"})
+    (here / "other").mkdir()
+    (here / "other/notes.txt").write_text("of a run whose name begins alike")
+    store = azure.store.get(f"{azure.arm.scope.workspace(azure.workspace)}/datastores/workspaceblobstore")
+    azure.blobs.upload(store["properties"]["containerName"], "pointseg/runs/night-10", here / "other")
     words = ("compute.processes=2", "model.sync_batchnorm=true", "compute.wait=true", "hydra.run.dir=run")
+    words += ("compute.run=night-1", "azure.auth=cli", f"azure.workspace={azure.workspace}")
     done = run("train", *SMALL, *words, cwd=here)
     assert done.code == 0, done.err
+    assert not list((here / "run").rglob("notes.txt"))
     assert load(here / "run").provenance["seed"] == 0
     assert 0 <= json.loads((here / "run/metrics.json").read_text())["miou"] <= 1
     assert not list((here / "run").glob(".fetched-*"))

@@ -63,6 +63,7 @@ def test_the_first_run_makes_all_and_the_second_nothing(azure: Any, own: Path) -
     conda = azure.calls.body("PUT environments/pointseg-gpu/.*")["condaFile"]
     assert "torch==" in conda
     assert "azureml-mlflow==" in conda
+    assert "laspy==" in conda
     assert "constraint" not in conda
     version = azure.calls.one("PUT environments/pointseg-gpu/.*").path.rsplit("/", 1)[1]
     assert f"compute.environment=azureml:pointseg-gpu:{version}" in done.out

@@ -13,6 +13,7 @@ from azure_helpers import press_ctrl_c
 from verbs import SMALL_MODEL, run
 
 from pointseg.bundle import load
+from pointseg.cli.azure_sweeps import Submitted, _name_all
 
 pytestmark = [pytest.mark.azure, pytest.mark.slow]
 
@@ -70,6 +71,7 @@ def test_every_early_termination_is_taken(azure: Any, cluster: str, here: Path, 
 def test_trials_run_there_and_the_best_comes_back(azure: Any, cluster: str, here: Path) -> None:
     azure.execute_jobs(sys.executable, {"OMP_NUM_THREADS": "1"})
     words = (LR, "data.points=int(interval(64,128))", "compute.sweep.trials=2", "compute.sweep.register=best-net")
+    words += ("azure.auth=cli",)
     done = run("train", *QUICK, *words, "compute.wait=true", "hydra.sweep.dir=sweep", cwd=here)
     assert done.code == 0, done.err
     name = azure.calls.one("PUT jobs/.*").path.rsplit("/", 1)[-1]
@@ -104,6 +106,14 @@ def test_the_jobs_of_a_grid_are_grouped_and_named(azure: Any, cluster: str, here
     ]
     said = done.out.split("The jobs of this sweep:")[1]
     assert all(call.path.rsplit("/", 1)[-1] in said for call in calls)
+
+
+def test_a_password_is_not_said_with_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    given = [["seed=0", "x=https://me:open-sesame@host"], ["seed=1", "x=https://me:open-sesame@elsewhere"]]
+    _name_all([Submitted(f"job{number}", words, Path("night")) for number, words in enumerate(given)])
+    said = capsys.readouterr().out
+    assert "job1  seed=1 x=https://***@elsewhere" in said
+    assert "open-sesame" not in said
 
 
 def test_what_was_submitted_is_said_when_a_later_one_is_refused(azure: Any, cluster: str, here: Path) -> None:

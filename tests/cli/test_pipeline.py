@@ -137,6 +137,21 @@ def test_a_secret_in_a_word_does_not_go_along(tmp_path: Path) -> None:
         write_pipeline(PipelineSpec((step,)), on, tmp_path)
 
 
+def test_a_step_that_needs_an_extra_has_an_environment_of_its_own(tmp_path: Path) -> None:
+    words = ["steps=[prepare,train,register,deploy]", *WORLD, TRAIN, "compute=aml_cpu", "compute.dry_run=true"]
+    words += ["compute.environment=azureml:env:1", "register=[format=triton_model]", "hydra.run.dir=chain"]
+    done = run("pipeline", *words, "deploy=[target=batch,endpoint=crossing]", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "azureml:env:1 may lack the extra export: conda-register.yaml has it" in done.out
+    for step, package in (("train", None), ("register", "onnxruntime=="), ("deploy", "azure-ai-ml==")):
+        component = yaml.safe_load((tmp_path / f"chain/pipeline/components/{step}.yaml").read_text())
+        if package is None:
+            assert component["environment"] == "azureml:env:1"
+        else:
+            file = tmp_path / "chain/pipeline/components" / component["environment"]["conda_file"]
+            assert package in file.read_text()
+
+
 def test_the_identity_of_a_run_is_its_model_and_scores(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

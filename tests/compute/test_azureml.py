@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from pointseg.compute import JobSpec
 from pointseg.compute.azureml import AzureCompute, command_job, write_job
@@ -15,6 +18,7 @@ from pointseg.compute.environment import read_pins, requirements_of
 from pointseg.compute.snapshot import refuse_secret, take_snapshot
 from pointseg.compute.spec import Place
 from pointseg.errors import ConfigError
+from pointseg.formats import KINDS
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = AzureCompute(cluster="gpu-cluster")
@@ -70,14 +74,23 @@ def test_everything_that_can_be_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["a b", "it's", "data.split.train=[00,01]", "x='y z'", "a;b", "$(id)", "`id`", "a&b", "é"]
-)
+    "word",
+    [
+        "a b", "it's", "data.split.train=[00,01]", "x='y z'", "a;b", "$(id)", "`id`", "a&b", "é", "~root",
+        "tracking.tags={team:maps,project:x}", "x=${data.points}", "x=$HOME/scans", "x={1..3}",
+    ],
+)  # fmt: skip
 def test_words_reach_the_program_as_they_are(word: str) -> None:
-    import shlex
+    command = command_job(spec(arguments=(word, "last")), CLUSTER, "azureml:env:1")["command"]
+    printed = command.replace("python -m pointseg.train", "printf '%s\\n'")
+    said = subprocess.run(["bash", "-c", printed], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [word, "last"]
 
-    command = command_job(spec(arguments=(word,)), CLUSTER, "azureml:env:1")["command"]
-    assert shlex.split(command) == ["python", "-m", "pointseg.train", word]
-    assert all(sign not in command.replace(shlex.quote(word), "") for sign in ";&`(")
+
+def test_a_path_is_filled_in_before_the_shell_reads_it() -> None:
+    words = ("data.root=${{inputs.data}}", "x={a,b}/${{inputs.data}}")
+    command = command_job(spec(arguments=words), CLUSTER, "azureml:env:1")["command"]
+    assert command == "python -m pointseg.train data.root=${{inputs.data}} 'x={a,b}/${{inputs.data}}'"
 
 
 def test_the_folder_may_be_moved(tmp_path: Path) -> None:
@@ -106,6 +119,24 @@ def test_the_environment_is_whole_and_pinned(tmp_path: Path) -> None:
         assert versions[name] == pins[name]
     assert not {"pytest", "ruff", "laspy", "fastapi-cli"} & set(versions)
     assert {name for name, version in versions.items() if name in pins and version != pins[name]} == set()
+
+
+def test_an_extra_that_an_environment_of_the_workspace_may_lack_is_written_beside(tmp_path: Path) -> None:
+    there = AzureCompute(cluster="gpu-cluster", environment="azureml:env:1")
+    jobs = [
+        yaml.safe_load(write_job(spec(extras=extras), there, tmp_path / name).read_text())
+        for name, extras in (("without", ()), ("with", ("export",)))
+    ]
+    assert [job["environment"] for job in jobs] == ["azureml:env:1", {"image": there.image, "conda_file": "conda.yaml"}]
+    assert not (tmp_path / "without/conda.yaml").exists()
+    assert "onnxruntime==" in (tmp_path / "with/conda.yaml").read_text()
+
+
+def test_what_reads_a_kind_is_named_by_the_extra_itself() -> None:
+    """Not only by a package of it, whose own needs are not known where it is not installed."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {Requirement(line).name for line in extras["formats"]}
+    assert {package for kind in KINDS.values() for package in kind.packages} <= named
 
 
 def test_needs_are_followed_through() -> None:
@@ -181,6 +212,7 @@ def test_what_only_talks_of_secrets_goes_along(tmp_path: Path) -> None:
         ({"cluster": "gpu-cluster", "tags": {"team": 3}}, "tags.team"),
         ({"cluster": "gpu-cluster", "tags": {"team": "x" * 257}}, "tags.team"),
         ({"cluster": "gpu-cluster", "tags": {"api_key": "abc"}}, "tags.api_key"),
+        ({"cluster": "gpu-cluster", "tags": {"store": "https://me:open-sesame@host"}}, "tags.store"),
     ],
 )
 def test_settings_that_azure_would_not_take(settings: dict[str, Any], key: str) -> None:
@@ -197,6 +229,10 @@ def test_settings_that_azure_would_not_take(settings: dict[str, Any], key: str) 
         ({"arguments": ("x=${{outputs.nope}}",)}, "no output 'nope'"),
         ({"arguments": ("x=${{parameters.lr}}",)}, "placeholder"),
         ({"arguments": ("x=${{inputs.data",)}, "placeholder"),
+        (
+            {"arguments": ("tracking.uri=https://me:open-sesame@host",)},
+            r"secret in a job's words .*: .*=https://\*\*\*@host",
+        ),
         ({"nodes": 0}, "compute.nodes"),
         ({"processes": 0}, "compute.processes"),
         ({"variables": {"A-B": "1"}}, "no name of a variable"),

@@ -38,7 +38,9 @@ def test_training(place: str, nodes: int, processes: int, tmp_path: Path) -> Non
         "resume=auto hydra.run.dir=${{outputs.run}} compute=local"
     )
     runs = "azureml://datastores/workspaceblobstore/paths/pointseg/runs/"
-    assert job["outputs"]["run"]["path"].startswith(runs)  # type: ignore[index]
+    run_folder = job["outputs"]["run"]["path"]  # type: ignore[index]
+    assert run_folder.startswith(runs)
+    assert run_folder.endswith("/")  # so that fetching it fetches no folder whose name only begins like it
     assert job["inputs"] == {
         "data_root": {"type": "uri_folder", "path": str(tmp_path / "kitti"), "mode": "ro_mount"},
     }
@@ -74,9 +76,54 @@ def test_addresses_in_azure_stay(tmp_path: Path) -> None:
     assert "checkpoint='models:/net@champion'" in shlex.split(str(job["command"]))
 
 
+def test_where_to_submit_is_no_word_of_the_job(tmp_path: Path) -> None:
+    words = ("+experiment=quick", "azure.workspace=ml", "azure.auth=cli", "seed=3", "compute=aml_cpu")
+    command = str(dry("train", *words, cwd=tmp_path)["command"])
+    assert "azure." not in command
+    assert "seed=3" in command
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "file", "packages"),
+    [
+        ("export", ["checkpoint=bundle"], "", {"onnx", "onnxruntime"}),
+        ("evaluate", ["checkpoint=bundle"], "", set()),
+        ("evaluate", ["checkpoint=exported"], "", {"onnx", "onnxruntime"}),
+        ("predict", ["checkpoint=bundle", "output=out", "input=scans"], "0.bin", set()),
+        ("predict", ["checkpoint=bundle", "output=out", "input=scans"], "a/0.LAZ", {"laspy", "lazrs"}),
+        ("predict", ["checkpoint=bundle", "output=out", "input=azureml:tiles:1"], "", {"laspy", "lazrs"}),
+        ("report", ["against=bundle", "drift=scans"], "0.pcd", {"pypcd4"}),
+    ],
+)
+def test_a_job_has_the_extras_that_it_needs(
+    verb: str, words: list[str], file: str, packages: set[str], trained: TrainedModel, tmp_path: Path
+) -> None:
+    save_bundle(tmp_path / "bundle", trained)
+    for made in ("exported/model.onnx", *([f"scans/{file}"] if file else [])):
+        (tmp_path / made).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / made).touch()
+    dry(verb, *words, "compute=aml_cpu", cwd=tmp_path)
+    lines = yaml.safe_load((tmp_path / "run/job/conda.yaml").read_text())["dependencies"][-1]["pip"]
+    of_extras = {"onnx", "onnxruntime", "laspy", "lazrs", "pypcd4", "plyfile"}
+    found = {line.partition("==")[0] for line in lines} & of_extras
+    assert found >= packages
+    assert bool(found) == bool(packages)
+
+
+@pytest.mark.parametrize(("given", "own"), [("azureml:tiles:1", False), ("azureml://datastores/d/paths/a.laz", True)])
+def test_an_environment_of_the_workspace_is_trusted_with_what_is_not_seen(
+    given: str, own: bool, trained: TrainedModel, tmp_path: Path
+) -> None:
+    save_bundle(tmp_path / "bundle", trained)
+    words = ("checkpoint=bundle", "output=out", f"input={given}", "compute.environment=azureml:env:1")
+    job = dry("predict", *words, "compute=aml_cpu", cwd=tmp_path)
+    assert isinstance(job["environment"], dict) == own
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["tracking.uri=https://me:open-sesame@host", "compute.dry_run=true"], "tracking.uri='https://***@host'"),
         (["data=semantickitti", "data.root=nowhere"], "no such file or folder: data.root=nowhere"),
         (["compute.cluster=gpu_cluster"], "compute.cluster"),
         (["compute.shm=64gigs"], "compute.shm"),
