@@ -22,7 +22,7 @@ from pointseg.compute.spec import JobSpec, Place, is_remote
 from pointseg.compute.sweep import SearchSpace, SweepSettings
 from pointseg.errors import ConfigError
 from pointseg.files import write_text
-from pointseg.redact import is_secret_name
+from pointseg.redact import is_secret_name, redact_text
 
 __all__ = [
     "JOB_FILE",
@@ -244,7 +244,18 @@ def write_environment(
 
 
 def command_line(spec: JobSpec) -> str:
-    """What the job's machine runs, its placeholders for Azure ML to fill in."""
+    """What the job's machine runs, its placeholders for Azure ML to fill in.
+
+    Raises:
+        ConfigError: for a word that holds a secret: a job keeps its words, here and there.
+    """
+    for word in spec.arguments:
+        if redact_text(word) != word:
+            raise ConfigError(
+                "a secret in a job's words can be read by all who see the job",
+                where=redact_text(word),
+                remedy="Leave it out.",
+            )
     return " ".join(["python", "-m", spec.module, *map(_quoted, spec.arguments)])
 
 
@@ -301,6 +312,12 @@ def check_input(name: str, place: Place) -> None:
     ):
         raise ConfigError("this names no data asset", where=where, remedy=NAMING)
     if is_remote(place.path):
+        if (shown := redact_text(place.path)) != place.path:
+            raise ConfigError(
+                "a secret in an address can be read by all who see the job",
+                where=f"input {name}: {shown}",
+                remedy="Leave it out; make a datastore for the place.",
+            )
         return
     path = Path(place.path).expanduser()
     if not path.exists():
