@@ -21,7 +21,7 @@ from torch import Tensor
 from pointseg import bundle
 from pointseg.errors import CheckpointError, DataError, DeviceError, OutOfMemory
 from pointseg.features import NORMALISATION
-from pointseg.files import expanded, is_file
+from pointseg.files import expanded
 from pointseg.inference import check_inference, cloud_classes, cloud_logits, points_at_once
 from pointseg.input_check import InputWarning, Note, look_at_points, refuse_doubts
 from pointseg.memory import ran_out

@@ -7,20 +7,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pointseg.azure.assets import kind_of_address, settled
 from pointseg.azure.batch import default_deployment
 from pointseg.azure.errors import plain_errors
 from pointseg.azure.found import found
 from pointseg.azure.quiet import quiet_unless_seen
+from pointseg.compute.spec import Place
 from pointseg.errors import ConfigError, JobFailed
 from pointseg.extras import needed
-from pointseg.formats import KINDS
 
 __all__ = ["batch_input", "download_scores", "start_job"]
 
 log = logging.getLogger(__name__)
 
 OUTPUT = "score"  # what Azure calls the output of a batch endpoint
-FOLDERS = ("uri_folder", "uri_file")
 
 
 def batch_input(client: Any, given: str) -> Any:
@@ -31,22 +31,8 @@ def batch_input(client: Any, given: str) -> Any:
         AzureError: if Azure cannot be asked.
     """
     sdk = needed("azure.ai.ml", "azure", "Azure ML")
-    kind = "uri_file" if Path(given).suffix.lower() in KINDS else "uri_folder"
-    if given.startswith("azureml:") and not given.startswith("azureml://"):
-        kind = _kind_of_asset(client, given)
+    kind = settled(client, "input", Place(given, kind_of_address("input", given))).kind
     return sdk.Input(type=kind, path=given)
-
-
-def _kind_of_asset(client: Any, given: str) -> str:
-    name, _, version = given.removeprefix("azureml:").partition(":")
-    name, at, label = name.partition("@")
-    asked = {"label": label} if at else {"version": version}
-    there = found(f"looking for the data {given}", lambda: client.data.get(name, **asked))
-    if there is None:
-        raise ConfigError("the workspace has no such data", where=f"input={given}", remedy="Look in the studio.")
-    if there.type not in FOLDERS:
-        raise ConfigError(f"the data is of the type {there.type}", where=f"input={given}", remedy="Name a folder.")
-    return str(there.type)
 
 
 def start_job(client: Any, endpoint: str, given: Any, deployment: str | None = None) -> Any:

@@ -20,7 +20,7 @@ from pointseg.compute.spec import is_remote
 from pointseg.errors import ConfigError
 from pointseg.extras import needed
 
-__all__ = ["CONTENT", "KINDS", "DataAsset", "check_address", "data_step", "version_of_address", "version_of_label"]
+__all__ = ["CONTENT", "KINDS", "DataAsset", "check_address", "data_step", "version_of_address"]
 
 KINDS = ("uri_folder", "mltable")
 CONTENT = "content_sha256"  # the tag that holds the hash of what was uploaded
@@ -162,20 +162,3 @@ def _create(client: Any, wanted: DataAsset) -> None:
     )
     with plain_errors(f"registering the data asset {wanted.name}"):
         client.data.create_or_update(asset)
-
-
-def version_of_label(client: Any, address: str) -> str:
-    """azureml:NAME@latest -> azureml:NAME:VERSION, as it is now; other addresses stay.
-
-    Raises:
-        AzureError: if there is no such asset, or Azure cannot be asked.
-
-    Example:
-        >>> version_of_label(client, "azureml:semantic-kitti@latest")
-        'azureml:semantic-kitti:0f3a2b9c8d7e'
-    """
-    named = re.fullmatch(r"azureml:([^/:@]+)@([^/:@]+)", address)
-    if named is None:
-        return address
-    with plain_errors(f"looking for {address}"):
-        return f"azureml:{named[1]}:{client.data.get(named[1], label=named[2]).version}"

@@ -28,10 +28,16 @@ def found(what: str, ask: Callable[[], Any]) -> Any:
         True
     """
     core = needed("azure.core.exceptions", "azure", "Azure ML")
+    sdk = needed("azure.ai.ml.exceptions", "azure", "Azure ML")
     with plain_errors(what):
         try:
             return ask()
         except core.ResourceNotFoundError as error:
             if getattr(error.error, "code", None) in ABOVE:
+                raise
+            return None
+        except sdk.MlException as error:  # in place of a 404 where the newest version of nothing is asked for
+            cause = error if isinstance(error, sdk.ValidationException) else error.__context__
+            if getattr(cause, "error_type", None) != sdk.ValidationErrorType.RESOURCE_NOT_FOUND:
                 raise
             return None

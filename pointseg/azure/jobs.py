@@ -71,13 +71,17 @@ def fetch(client: Any, name: str, output: str, folder: Path) -> None:
 
     Raises:
         AzureError: if it cannot be read.
+        JobFailed: if there is nothing.
         OutputError: if it cannot be written.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetched-") as temporary:
         with plain_errors("fetching what the job wrote"):
             client.jobs.download(name, download_path=temporary, output_name=output)
+        written = Path(temporary) / "named-outputs" / output
+        if not written.is_dir():
+            raise JobFailed(f"the job has written nothing to its output {output}", where=name)
         try:
-            shutil.copytree(Path(temporary) / "named-outputs" / output, folder, dirs_exist_ok=True)
+            shutil.copytree(written, folder, dirs_exist_ok=True)
         except (OSError, shutil.Error) as error:
             raise OutputError(f"what the job wrote cannot be kept ({error})", where=folder) from error
 

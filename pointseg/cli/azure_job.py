@@ -6,40 +6,36 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pointseg.azure import jobs
-from pointseg.azure.data_assets import version_of_label
+from pointseg.azure.assets import settled
 from pointseg.azure.workspace import Workspace, check_auth, connect, find_workspace
 from pointseg.cli.azure_sweeps import as_member, fetch_best, keep_submitted
 from pointseg.cli.cancelling import offered_to_cancel
 from pointseg.cli.dispatch import module_of
 from pointseg.cli.job_extras import extras_of
 from pointseg.cli.job_inputs import with_inputs_told
-from pointseg.cli.overrides import parse
+from pointseg.cli.job_places import fetch_results, keys_read, results_of, with_data_along, with_places
 from pointseg.cli.saved import AUTO
 from pointseg.cli.values import plain
 from pointseg.compute.azure_sweep import check_for_azure, names_of, searched_words
 from pointseg.compute.azureml import AzureCompute, write_job
-from pointseg.compute.spec import JobSpec, Place, is_remote
-from pointseg.errors import ConfigError, JobFailed
-from pointseg.files import check_writable, remove_folder
+from pointseg.compute.spec import JobSpec, Place
+from pointseg.errors import ConfigError, JobFailed, PointsegError
+from pointseg.files import remove_folder
 
 if TYPE_CHECKING:
     from pointseg.cli.entry import Job
 
-__all__ = ["READ", "azure_compute", "azure_spec", "run_in_azure", "with_places", "workspace_of"]
+__all__ = ["azure_compute", "azure_spec", "run_in_azure", "workspace_of"]
 
 log = logging.getLogger(__name__)
 
-# Keys whose value is something to read, wherever it lies.
-READ = ("against", "checkpoint", "data.labels", "data.root", "drift", "input", "manifest", "rerun", "run", "scores")
 RUNS = "pointseg/runs"  # folder of the datastore
 # Of the compute section, and not of AzureCompute.
 OWN = ("name", "run", "datastore", "nodes", "processes", "data_mode", "dry_run", "sweep", "wait")
@@ -90,7 +86,10 @@ def azure_spec(verb: str, job: Job, run: str | None = None) -> JobSpec:
             where=f"resume={config.resume}",
             remedy="Name the run of an earlier job by compute.run=NAME, without resume=.",
         )
-    words, inputs = with_places(config, HydraConfig.get().overrides.task, config.compute.data_mode)
+    config, within = with_data_along(verb, config)
+    keys = keys_read(verb)
+    words, inputs = with_places(config, HydraConfig.get().overrides.task, config.compute.data_mode, keys)
+    words |= {key: f"{words[key]}/{rest}" for key, rest in within.items()}
     # azure.* says where to from here: where the job runs, with compute=local, there is no such section
     words = {key: word for key, word in words.items() if key.split(".")[0] != "azure"}
     if job.search is not None:
@@ -101,9 +100,9 @@ def azure_spec(verb: str, job: Job, run: str | None = None) -> JobSpec:
         if run is not None:  # the / at the end: without it NAME-10 is fetched with NAME-1
             outputs["run"] = Place(f"azureml://datastores/{config.compute.datastore}/paths/{RUNS}/{run}/")
     words["hydra.run.dir"] = "hydra.run.dir=${{outputs.run}}"
-    if OmegaConf.select(config, "output"):
-        outputs["result"] = Place("")
-        words["output"] = "output=${{outputs.result}}"
+    for output, result in results_of(verb, config, job.folder).items():
+        outputs[output] = Place("")
+        words[result.key] = result.word(output)
     spec = JobSpec(
         module_of(verb),
         (*words.values(), "compute=local"),
@@ -114,45 +113,7 @@ def azure_spec(verb: str, job: Job, run: str | None = None) -> JobSpec:
         searched=tuple(names_of(job.search.space).values()) if job.search else (),
         extras=extras_of(verb, config, config.compute.environment),
     )
-    return with_inputs_told(spec, READ)
-
-
-def with_places(
-    config: DictConfig, overrides: Sequence[str], mode: Any = "mount"
-) -> tuple[dict[str, str], dict[str, Place]]:
-    """Overrides by key, those that name something to read with a place's name instead; and the places.
-
-    Raises:
-        ConfigError: for what is not there, or a pattern of files.
-    """
-    words = {o.key_or_group: o.input_line or "" for o in parse(overrides)}
-    words = {key: word for key, word in words.items() if key.split(".")[0] != "compute"}
-    inputs = {}
-    for key in READ:
-        value = OmegaConf.select(config, key)
-        if isinstance(value, str) and (place := _place(key, value, mode)):
-            name = key.replace(".", "_")
-            inputs[name] = place
-            words[key] = f"{key}=${{{{inputs.{name}}}}}"
-    return words, inputs
-
-
-def _place(key: str, value: str, mode: Any) -> Place | None:
-    """Where a value points; None for one that is no place, such as a shipped label map or a registered model."""
-    if value.startswith("models:/") or (key == "data.labels" and not value.endswith((".yaml", ".yml"))):
-        return None
-    if is_remote(value):
-        return Place(value, "uri_folder" if key != "data.labels" else "uri_file", mode)
-    if any(sign in value for sign in "*?["):
-        raise ConfigError(
-            "a pattern is looked up on this machine, and the job runs on another",
-            where=f"{key}={value}",
-            remedy="Name the folder.",
-        )
-    path = Path(value).expanduser()
-    if not path.exists():
-        raise ConfigError("there is no such file or folder", where=f"{key}={value}", remedy="Check the path.")
-    return Place(str(path), "uri_file" if path.is_file() else "uri_folder", mode)
+    return with_inputs_told(spec, keys)
 
 
 def run_in_azure(verb: str, job: Job) -> None:
@@ -170,7 +131,7 @@ def run_in_azure(verb: str, job: Job) -> None:
     run = run_name(job) if verb == "train" and search is None else None  # each trial has a folder after its own job
     spec = azure_spec(verb, job, run)
     client = None if job.config.compute.dry_run else connect(workspace_of(job), job.config.azure.auth)
-    spec = with_inputs_told(spec, READ, partial(version_of_label, client)) if client else spec
+    spec = with_inputs_told(spec, keys_read(verb), partial(settled, client)) if client else spec
     remove_folder(job.folder / "job")  # of an earlier try
     path = write_job(spec, compute, job.folder / "job", search)
     if client is None:
@@ -180,34 +141,28 @@ def run_in_azure(verb: str, job: Job) -> None:
     name = jobs.submit(client, path).name
     if run is not None:
         log.info("Run %s: the same command with compute.run=%s goes on with it.", run, run)
+    results = results_of(verb, job.config, job.folder)
     if job.sweep_dir is not None:
-        keep_submitted(job, client, name)
+        keep_submitted(job, client, name, results)
         return
     if not job.config.compute.wait:
-        log.info("It goes on without this command. What it writes is its output named run.")
+        log.info("It goes on without this command. What it writes are its outputs: %s.", ", ".join(spec.outputs))
         return
     try:
         with offered_to_cancel(client, name):
             jobs.follow(client, name)
     except JobFailed:
-        if verb == "predict":  # so it ends after files that cannot be used, and the others have their labels
-            _fetch_labels(client, name, job.config)
+        try:  # so it ends after files that cannot be used, and the others are done
+            fetch_results(client, name, results)
+        except PointsegError as error:
+            log.warning("Nothing is fetched: %s", error)
         raise
     if job.search is not None:
         fetch_best(job, client, name)
         return
     jobs.fetch(client, name, "run", job.folder)
     log.info("Fetched into %s", job.folder)
-    if verb == "predict":
-        _fetch_labels(client, name, job.config)
-
-
-def _fetch_labels(client: Any, name: str, config: DictConfig) -> None:
-    if config.output:
-        output = Path(str(config.output)).expanduser()
-        check_writable(output, "output")
-        jobs.fetch(client, name, "result", output)
-        log.info("Labels: %s", output)
+    fetch_results(client, name, results)
 
 
 def workspace_of(job: Job) -> Workspace:

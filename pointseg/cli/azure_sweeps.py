@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from pointseg.azure import jobs
 from pointseg.azure.sweeps import best_trial
 from pointseg.cli.cancelling import offered_to_cancel
+from pointseg.cli.job_places import Result, fetch_results
 from pointseg.cli.saved import load_config
 from pointseg.cli.sweeps import Best, Outcome, best_of, conclude, say_table
 from pointseg.cli.values import plain
@@ -31,11 +33,12 @@ log = logging.getLogger(__name__)
 
 
 class Submitted(NamedTuple):
-    """One job of a grid: its name, the overrides of its run, and the folder of the run here."""
+    """One job of a grid: its name, the overrides of its run, the folder of the run here, and what else it writes."""
 
     name: str
     overrides: list[str]
     folder: Path
+    results: Mapping[str, Result]
 
 
 def as_member(compute: AzureCompute, job: Job) -> AzureCompute:
@@ -49,13 +52,13 @@ def as_member(compute: AzureCompute, job: Job) -> AzureCompute:
     return replace(compute, display_name=name, tags=tags)
 
 
-def keep_submitted(job: Job, client: Any, name: str) -> None:
+def keep_submitted(job: Job, client: Any, name: str, results: Mapping[str, Result]) -> None:
     """Remember a job of a grid. When all are submitted they are named, and with `compute.wait` followed and fetched."""
     if not job.submitted:
         job.at_end.append(lambda succeeded: _name_all(job.submitted))
         if job.config.compute.wait:
             job.after.append(partial(_follow_all, job, client))
-    job.submitted.append(Submitted(name, list(HydraConfig.get().overrides.task), job.folder))
+    job.submitted.append(Submitted(name, list(HydraConfig.get().overrides.task), job.folder, results))
 
 
 def _name_all(submitted: list[Submitted]) -> None:
@@ -72,7 +75,7 @@ def _follow_all(job: Job, client: Any) -> None:
     """
     outcomes, failed = [], []
     for one in job.submitted:
-        name, overrides, folder = one
+        name, overrides, folder, results = one
         log.info("\nFollowing %s", name)
         left = [later.name for later in job.submitted[job.submitted.index(one) :]]
         try:
@@ -85,6 +88,7 @@ def _follow_all(job: Job, client: Any) -> None:
             continue
         jobs.fetch(client, name, "run", folder)
         log.info("Fetched into %s", folder)
+        fetch_results(client, name, results)
         if (folder / "metrics.json").is_file():
             outcomes.append(Outcome(overrides, _miou(folder), folder))
     if any(outcome.miou is not None for outcome in outcomes):

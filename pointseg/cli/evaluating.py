@@ -17,16 +17,18 @@ from pointseg.cli.building import build_data
 from pointseg.cli.entry import Job
 from pointseg.cli.values import plain, progress_bar, refused_values
 from pointseg.data.sources import ScanSource
-from pointseg.errors import ConfigError
+from pointseg.errors import ConfigError, DataError
 from pointseg.evaluation import Evaluation, evaluate, scores_table
-from pointseg.files import check_writable
+from pointseg.files import check_writable, expanded, is_file
 from pointseg.labels import LabelMap
 from pointseg.predictor import Predictor
+from pointseg.tracking.models import find_model
 from pointseg.training.devices import choose_compute
+from pointseg.training.run_folder import RunFolder
 from pointseg.views import Views
 from pointseg.words import counted
 
-__all__ = ["data_name", "evaluate_job", "fetch_checkpoint", "views_of", "with_data_of_run"]
+__all__ = ["data_name", "data_of_run", "evaluate_job", "fetch_checkpoint", "views_of", "with_data_of_run"]
 
 log = logging.getLogger(__name__)
 
@@ -102,17 +104,36 @@ def _say_gain(
 
 
 def fetch_checkpoint(config: DictConfig, job: Job, key: str = "checkpoint") -> str | Path:
-    """Where the model lies that a key names; one of a registry is downloaded."""
+    """Where the model lies that a key names; one of a registry is downloaded, and in a folder of one it is looked for."""
     checkpoint = str(config[key])
-    if not checkpoint.startswith("models:/"):
-        return checkpoint
-    # that nothing is recorded does not say that there is no registry
-    registry = tracking.resolve_uri(config.tracking.uri, job.start_dir) or "auto"
-    return tracking.download_model(checkpoint, registry, job.start_dir)
+    if checkpoint.startswith("models:/"):
+        # that nothing is recorded does not say that there is no registry
+        registry = tracking.resolve_uri(config.tracking.uri, job.start_dir) or "auto"
+        return tracking.download_model(checkpoint, registry, job.start_dir)
+    folder = expanded(checkpoint)
+    return find_model(folder) if is_file(folder / "MLmodel") else checkpoint
 
 
 def with_data_of_run(config: DictConfig, key: str = "checkpoint") -> DictConfig:
-    """Where the checkpoint that a key names lies in a run folder and no data is named: the data of that run, plus
+    """The same as `data_of_run`, where they can be read.
+
+    Raises:
+        DataError: if the run's data are not on this machine.
+    """
+    found = data_of_run(config, key)
+    path, root = saved.run_config_of(str(config[key])), found.data.get("root")
+    if path is None or not root or root == config.data.get("root") or Path(str(root)).expanduser().exists():
+        return found
+    asset = RunFolder(path.parent).describe().get("inputs", {}).get("data.root")
+    raise DataError(
+        f"the run was made in Azure ML, of {asset}" if asset else "the data that the run was made of are not here",
+        where=f"data.root={root}",
+        remedy="Name a copy on this machine: data=semantickitti data.root=DIR.",
+    )
+
+
+def data_of_run(config: DictConfig, key: str = "checkpoint") -> DictConfig:
+    """Where the checkpoint that a key names lies in a run folder and no other data is chosen: the data of that run, plus
     overrides."""
     overrides = list(HydraConfig.get().overrides.task)
     path = saved.run_config_of(str(config[key]))

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pointseg.compute.spec import JobSpec
+from pointseg.compute.spec import JobSpec, Place
 
 __all__ = ["INPUTS_VARIABLE", "inputs_of_environment", "warn_of_others", "with_inputs_told", "with_told"]
 
@@ -17,20 +17,21 @@ log = logging.getLogger(__name__)
 INPUTS_VARIABLE = "POINTSEG_INPUTS"  # {"data.root": "azureml:semantic-kitti:3"}, as JSON
 
 
-def with_inputs_told(spec: JobSpec, keys: Sequence[str], settled: Callable[[str], str] | None = None) -> JobSpec:
+def with_inputs_told(
+    spec: JobSpec, keys: Sequence[str], settled: Callable[[str, Place], Place] | None = None
+) -> JobSpec:
     """The job, whose processes learn from the environment which asset each key of theirs names.
 
     Args:
         keys: of the configuration that may name an input; its name is the key with _ in place of dots.
-        settled: azureml:NAME@latest -> azureml:NAME:VERSION; None leaves labels as they are.
+        settled: (key, azureml:NAME@latest) -> azureml:NAME:VERSION, of the kind that it is; None leaves all as it is.
     """
     inputs, told = dict(spec.inputs), {}
     for key in keys:
         name = key.replace(".", "_")
         if name in inputs and inputs[name].path.startswith("azureml:"):
-            path = settled(inputs[name].path) if settled else inputs[name].path
-            inputs[name] = replace(inputs[name], path=path)
-            told[key] = path
+            inputs[name] = settled(key, inputs[name]) if settled else inputs[name]
+            told[key] = inputs[name].path
     return with_told(replace(spec, inputs=inputs), told) if told else spec
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pointseg.azure import jobs, pipelines, publishing
-from pointseg.azure.data_assets import version_of_label
+from pointseg.azure.assets import settled
 from pointseg.azure.plan import carry_out
 from pointseg.azure.workspace import Workspace, connect
-from pointseg.cli.azure_job import READ, azure_compute, workspace_of
+from pointseg.cli.azure_job import azure_compute, workspace_of
 from pointseg.cli.cancelling import offered_to_cancel
 from pointseg.cli.entry import Job
 from pointseg.cli.job_inputs import with_inputs_told, with_told
+from pointseg.cli.job_places import READ
 from pointseg.cli.pipeline_record import Record
 from pointseg.cli.pipeline_steps import build_pipeline
 from pointseg.compute.pipeline import PipelineSpec, Wire, output_folder
@@ -52,7 +53,7 @@ def pipeline_in_azure(job: Job) -> None:
         return
     if config.publish is not None:
         _check_publication(config)
-        _publish(job, _written(job, pipeline), where)
+        _publish(job, pipeline, where)
         return
     client = None if where is None else connect(where, config.azure.auth)
     path = _written(job, _settled(pipeline, client))
@@ -105,9 +106,11 @@ def _check_publication(config: DictConfig) -> None:
         publishing.check_time_zone(str(config.time_zone))
 
 
-def _publish(job: Job, path: Path, where: Workspace | None) -> None:
+def _publish(job: Job, pipeline: PipelineSpec, where: Workspace | None) -> None:
     """Keep the pipeline behind a batch endpoint, and with `schedule` let it run by itself."""
     config = job.config
+    client = None if where is None else connect(where, config.azure.auth)
+    path = _written(job, _with_kinds(pipeline, client, now=False))
     made = write_publication(
         path.parent,
         str(config.publish),
@@ -115,11 +118,10 @@ def _publish(job: Job, path: Path, where: Workspace | None) -> None:
         schedule=None if config.schedule is None else str(config.schedule),
         time_zone=str(config.time_zone),
     )
-    if where is None:
+    if client is None:
         log.info("%s", made.file("component").read_text(encoding="utf-8"))
         log.info("Not published. It is all in %s", path.parent)
         return
-    client = connect(where, config.azure.auth)
     carry_out(publishing.steps_to_publish(client, made), plan=False)
     log.info("Published %s, version %s. Run it: invoke=%s", made.name, made.version, made.name)
 
@@ -129,11 +131,11 @@ def _invoke(job: Job, pipeline: PipelineSpec, where: Workspace | None) -> None:
     if where is None:
         raise ConfigError("there is nothing to write", where="compute.dry_run", remedy="Leave it out.")
     check_name(str(job.config.invoke), "invoke")
+    client = connect(where, job.config.azure.auth)
     inputs = {
         name: float(place.path) if place.kind == "number" else (place.kind, place.path)
-        for name, place in outer_inputs(pipeline).items()
+        for name, place in outer_inputs(_with_kinds(pipeline, client, now=False)).items()
     }
-    client = connect(where, job.config.azure.auth)
     name = publishing.invoke(client, str(job.config.invoke), inputs)
     log.info("Job %s of %s", name, job.config.invoke)
     if job.config.compute.wait:
@@ -148,8 +150,7 @@ def _settled(pipeline: PipelineSpec, client: Any) -> PipelineSpec:
 
     Steps that read what prepare makes of an asset are told that asset.
     """
-    settled = partial(version_of_label, client) if client is not None else None
-    steps = [replace(step, spec=with_inputs_told(step.spec, READ, settled)) for step in pipeline.steps]
+    steps = list(_with_kinds(pipeline, client).steps)
     sources = {step.name: step.spec.inputs["input"].path for step in steps if "input" in step.spec.inputs}
     for number, step in enumerate(steps):
         wire = step.wires.get("data_root")
@@ -157,6 +158,14 @@ def _settled(pipeline: PipelineSpec, client: Any) -> PipelineSpec:
         if source.startswith("azureml:"):
             steps[number] = replace(step, spec=with_told(step.spec, {"data.root": source}))
     return PipelineSpec(tuple(steps))
+
+
+def _with_kinds(pipeline: PipelineSpec, client: Any, *, now: bool = True) -> PipelineSpec:
+    """The pipeline with assets of the workspace as what they are there, see `settled`; None asks nobody."""
+    if client is None:
+        return pipeline
+    asked = partial(settled, client, now=now)
+    return PipelineSpec(tuple(replace(step, spec=with_inputs_told(step.spec, READ, asked)) for step in pipeline.steps))
 
 
 def _written(job: Job, pipeline: PipelineSpec) -> Path:

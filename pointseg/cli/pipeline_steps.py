@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from pointseg.cli.azure_job import READ, with_places
 from pointseg.cli.checks import config_folder
 from pointseg.cli.command_line import composed
 from pointseg.cli.dispatch import module_of
 from pointseg.cli.job_extras import extras_of
 from pointseg.cli.job_inputs import with_inputs_told
+from pointseg.cli.job_places import READ, with_places
 from pointseg.cli.overrides import quote, split_arguments
 from pointseg.cli.saved import AUTO
 from pointseg.cli.values import plain

@@ -30,7 +30,7 @@ from pointseg.training.history import read_history
 from pointseg.training.run_folder import RunFolder
 from pointseg.words import counted, duration
 
-__all__ = ["report_job"]
+__all__ = ["page_name", "report_job"]
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +120,16 @@ def _check_numbers(config: DictConfig) -> None:
         raise ConfigError(f"{config.seed} is not between 0 and 2^32 - 1", where="seed")
 
 
+def page_name(config: DictConfig) -> str:
+    """What the page is called where `output` does not say it."""
+    if not config.against:
+        return "report.html"
+    other = Path(str(config.against)).expanduser().resolve().name
+    return f"report_against_{re.sub(r'[^A-Za-z0-9._-]+', '_', other)}.html"
+
+
 def _output(config: DictConfig, job: Job) -> Path:
-    name = "report.html"
-    if config.against:
-        other = Path(str(config.against)).expanduser().resolve().name
-        name = f"report_against_{re.sub(r'[^A-Za-z0-9._-]+', '_', other)}.html"
+    name = page_name(config)
     if config.output:
         output = Path(str(config.output)).expanduser()
         if output.is_dir():

@@ -258,7 +258,7 @@ def command_line(spec: JobSpec) -> str:
     """What the job's machine runs, its placeholders for Azure ML to fill in.
 
     Raises:
-        ConfigError: for a word with a secret in it.
+        ConfigError: for a word that holds a secret: a job keeps its words, here and there.
     """
     for word in spec.arguments:
         if redact_text(word) != word:
@@ -323,6 +323,12 @@ def check_input(name: str, place: Place) -> None:
     ):
         raise ConfigError("this names no data asset", where=where, remedy=NAMING)
     if is_remote(place.path):
+        if (shown := redact_text(place.path)) != place.path:
+            raise ConfigError(
+                "a secret in an address can be read by all who see the job",
+                where=f"input {name}: {shown}",
+                remedy="Leave it out; make a datastore for the place.",
+            )
         return
     path = Path(place.path).expanduser()
     if not path.exists():

@@ -31,12 +31,12 @@ class Place:
 
     Attributes:
         path: of this machine, or an address such as azureml:NAME:VERSION; "" leaves the choice to where the job runs.
-        kind: a folder, a file, or an MLTable; of an input also a number, which `path` is.
+        kind: a folder, a file, an MLTable, or a model of a workspace; of an input also a number, which `path` is.
         mode: how a machine of Azure gets at it: "mount" as it reads, "download" before it starts; "upload" at its end.
     """
 
     path: str
-    kind: Literal["uri_folder", "uri_file", "mltable", "number"] = "uri_folder"
+    kind: Literal["uri_folder", "uri_file", "mltable", "custom_model", "mlflow_model", "number"] = "uri_folder"
     mode: Literal["mount", "download", "upload"] = "mount"
 
 

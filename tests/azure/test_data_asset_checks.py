@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,9 @@ SPEC = JobSpec("pointseg.train", ("data.root=${{inputs.data_root}}",), INPUTS, v
 
 
 def test_a_job_is_told_the_assets_that_it_reads() -> None:
-    told = with_inputs_told(SPEC, ("checkpoint", "data.root"), lambda path: path.replace("@latest", ":7"))
+    told = with_inputs_told(
+        SPEC, ("checkpoint", "data.root"), lambda key, place: replace(place, path="azureml:kitti:7")
+    )
     assert told.inputs["data_root"].path == "azureml:kitti:7"
     assert told.inputs["checkpoint"] == INPUTS["checkpoint"]
     assert told.arguments == SPEC.arguments

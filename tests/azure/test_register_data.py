@@ -199,6 +199,13 @@ def test_a_training_names_the_asset_that_it_read(azure: Any, cluster: str, home:
     tags = [tag for call in azure.calls for tag in (call.body or {}).get("tags", []) if isinstance(tag, dict)]
     assert {"key": "input.data.root", "value": asset} in tags
 
+    message = run("evaluate", "checkpoint=run", cwd=home).message  # its data.root is of a machine that is gone
+    assert f"the run was made in Azure ML, of {asset}" in message
+    assert "data.root=DIR" in message
+    succeed(run("evaluate", "checkpoint=run", "data=semantickitti", "data.root=kitti", cwd=home))
+    succeed(run("evaluate", "checkpoint=run", "compute=aml_cpu", "hydra.run.dir=again", cwd=home))
+    assert yaml.safe_load((home / "again/job/job.yaml").read_text())["inputs"]["data_root"]["path"] == asset
+
     done = run("register_model", "run=run", "tracking.uri=sqlite:///registry.db", cwd=home)
     assert succeed(done)
     from pointseg.tracking.registry import Registry
@@ -220,5 +227,5 @@ def test_a_label_stays_in_a_dry_run(tmp_path: Path) -> None:
 def test_a_label_that_names_nothing(azure: Any, cluster: str, home: Path) -> None:
     words = ["data=semantickitti", "compute=aml_cpu", "data.root=azureml:no-such-data@latest"]
     message = run("train", *words, cwd=home).message
-    assert "looking for azureml:no-such-data@latest" in message
+    assert "the workspace has no such data: data.root=azureml:no-such-data@latest" in message
     assert not azure.calls.matching("PUT jobs/.*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -118,6 +119,159 @@ def test_an_environment_of_the_workspace_is_trusted_with_what_is_not_seen(
     words = ("checkpoint=bundle", "output=out", f"input={given}", "compute.environment=azureml:env:1")
     job = dry("predict", *words, "compute=aml_cpu", cwd=tmp_path)
     assert isinstance(job["environment"], dict) == own
+
+
+# ---- results -------------------------------------------------------------------------------------------------------
+
+
+def test_an_archive_for_the_benchmark_is_an_output(trained: TrainedModel, tmp_path: Path) -> None:
+    save_bundle(tmp_path / "bundle", trained)
+    (tmp_path / "kitti").mkdir()
+    words = ("checkpoint=bundle", "input=kitti", "submission=to/my archive.zip", "compute=aml_cpu")
+    job = dry("predict", *words, cwd=tmp_path)
+    assert "submission=${{outputs.archive}}/my archive.zip" in shlex.split(str(job["command"]))
+    assert set(job["outputs"]) == {"run", "archive"}  # type: ignore[call-overload]
+
+
+def test_an_archive_that_is_checked_is_an_input(tmp_path: Path) -> None:
+    (tmp_path / "kitti").mkdir()
+    (tmp_path / "mine.zip").write_bytes(b"PK")
+    words = ("submission=mine.zip", "data=semantickitti", "data.root=kitti", "compute=aml_cpu")
+    job = dry("evaluate", *words, cwd=tmp_path)
+    assert "submission=${{inputs.submission}}" in str(job["command"])
+    assert job["inputs"]["submission"]["type"] == "uri_file"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["run=old"], "output=${{outputs.result}}/report.html"),
+        (["run=old", "against=other"], "output=${{outputs.result}}/report_against_other.html"),
+        (["run=old", "output=pages/one.html"], "output=${{outputs.result}}/one.html"),
+        (["checkpoint=old"], None),
+        (["drift=old", "against=other"], None),
+        (["drift=old", "against=other", "output=pages/new.html"], "output=${{outputs.result}}/new.html"),
+    ],
+)
+def test_a_page_has_its_name_in_an_output(words: list[str], word: str | None, tmp_path: Path) -> None:
+    for name in ("old", "other"):
+        (tmp_path / name).mkdir()
+    job = dry("report", *words, "compute=aml_cpu", cwd=tmp_path)
+    said = [each for each in shlex.split(str(job["command"])) if each.startswith("output=")]
+    assert said == ([word] if word else [])
+    assert ("result" in job["outputs"]) == bool(word)  # type: ignore[operator]
+
+
+# ---- what is read --------------------------------------------------------------------------------------------------
+
+STORE = "azureml://datastores/scans/paths"
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "kind"),
+    [
+        ("predict", f"input={STORE}/tile.laz", "uri_file"),
+        ("predict", "input=https://host/tile.laz", "uri_file"),
+        ("predict", f"input={STORE}/tiles", "uri_folder"),
+        ("predict", f"input={STORE}/tiles.bin/", "uri_folder"),
+        ("predict", "input=azureml:tiles:1.bin", "uri_folder"),
+        ("predict", f"checkpoint={STORE}/run/best.ckpt", "uri_file"),
+        ("predict", f"checkpoint={STORE}/run", "uri_folder"),
+        ("predict", "checkpoint=azureml:street:3", "custom_model"),
+        ("prepare", f"manifest={STORE}/manifest", "uri_file"),
+        ("prepare", f"labels={STORE}/mine.yaml", "uri_file"),
+    ],
+)
+def test_addresses_are_of_files_or_folders(verb: str, word: str, kind: str, tmp_path: Path) -> None:
+    given = {"predict": {"input": "kitti", "checkpoint": "bundle", "output": "o"}, "prepare": {"input": "kitti"}}[verb]
+    for name in ("kitti", "bundle"):
+        (tmp_path / name).mkdir()
+    key, _, value = word.partition("=")
+    words = [f"{key}={value}" for key, value in {**given, "output": "out", key: value}.items()]
+    job = dry(verb, *words, "compute=aml_cpu", cwd=tmp_path)
+    assert job["inputs"][key] == {"type": kind, "path": value, "mode": "ro_mount"}  # type: ignore[index]
+
+
+def test_label_maps_of_ones_own_go_along_and_shipped_ones_are_names(tmp_path: Path) -> None:
+    (tmp_path / "kitti").mkdir()
+    (tmp_path / "mine.yaml").write_text("name: mine")
+    words = ("input=kitti", "output=store", "compute=aml_cpu")
+    job = dry("prepare", *words, "labels=mine.yaml", cwd=tmp_path)
+    assert "labels=${{inputs.labels}}" in str(job["command"])
+    assert job["inputs"]["labels"]["path"] == str(tmp_path / "mine.yaml")  # type: ignore[index]
+    job = dry("prepare", *words, "labels=semantickitti", cwd=tmp_path)
+    assert set(job["inputs"]) == {"input"}  # type: ignore[call-overload]
+
+
+def write_run(folder: Path, root: str, **record: object) -> None:
+    """As much of a run folder as a job's file is made of."""
+    folder.mkdir()
+    data = {"_target_": "pointseg.data.SemanticKITTIDataModule", "root": root, "labels": "semantickitti"}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": data}))
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "best.ckpt").write_bytes(b"weights")
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("evaluate", ["checkpoint=old"]),
+        ("report", ["run=old"]),
+        ("report", ["checkpoint=old"]),
+        ("export", ["checkpoint=old", "format=onnx-int8"]),
+    ],
+)
+def test_the_data_of_the_run_go_along(verb: str, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "kitti").mkdir()
+    write_run(tmp_path / "old", str(tmp_path / "kitti"))
+    job = dry(verb, *words, "compute=aml_cpu", cwd=tmp_path)
+    assert job["inputs"]["data_root"]["path"] == str(tmp_path / "kitti")  # type: ignore[index]
+    assert {"data=semantickitti", "data.root=${{inputs.data_root}}"} <= set(shlex.split(str(job["command"])))
+
+
+def test_an_export_that_is_only_compared_uploads_no_data(tmp_path: Path) -> None:
+    (tmp_path / "kitti").mkdir()
+    write_run(tmp_path / "old", str(tmp_path / "kitti"))
+    assert set(dry("export", "checkpoint=old", "compute=aml_cpu", cwd=tmp_path)["inputs"]) == {"checkpoint"}  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "export"])
+def test_the_asset_of_a_run_that_a_job_made_goes_along(verb: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "old", "/mnt/azureml/data_root", inputs={"data.root": "azureml:kitti:3"})
+    job = dry(verb, "checkpoint=old", "compute=aml_cpu", cwd=tmp_path)
+    assert job["inputs"]["data_root"]["path"] == "azureml:kitti:3"  # type: ignore[index]
+
+
+def test_a_checkpoint_goes_with_its_run_which_says_how_the_data_are_split(tmp_path: Path) -> None:
+    (tmp_path / "kitti").mkdir()
+    write_run(tmp_path / "old", str(tmp_path / "kitti"))
+    job = dry("evaluate", "checkpoint=old/best.ckpt", "compute=aml_cpu", cwd=tmp_path)
+    assert job["inputs"]["checkpoint"]["path"] == str(tmp_path / "old")  # type: ignore[index]
+    assert "checkpoint=${{inputs.checkpoint}}/best.ckpt" in str(job["command"])
+
+
+def test_data_of_a_run_that_cannot_go_along(tmp_path: Path) -> None:
+    write_run(tmp_path / "old", "/mnt/azureml/data_root")
+    done = run("evaluate", "checkpoint=old", "compute=aml_cpu", "compute.dry_run=true", cwd=tmp_path)
+    assert "is not on this machine: checkpoint=old: data.root=/mnt/azureml/data_root" in done.message
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "tracking.uri=https://me:open-sesame@host",
+        "data.root=https://a.blob.core.windows.net/kitti?sv=1&sig=open-sesame",
+    ],
+)
+def test_a_secret_does_not_go_along(word: str, tmp_path: Path) -> None:
+    words = ("data=semantickitti", word, "compute=aml_cpu", "compute.dry_run=true", "hydra.run.dir=run")
+    done = run("train", *words, cwd=tmp_path)
+    assert "can be read by all who see the job" in done.message
+    assert "open-sesame" not in done.out + done.err
+    assert not (tmp_path / "run/job/job.yaml").exists()
 
 
 @pytest.mark.parametrize(
