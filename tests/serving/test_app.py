@@ -127,6 +127,7 @@ def test_while_it_stops_it_is_not_ready(engine: Engine) -> None:
     assert [answer.status_code for answer in asyncio.run(ask())] == [503, 200, 503]
 
 
+@pytest.mark.slow
 def test_the_latest_version_is_that_of_the_services_own_registry(
     source: Source, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
