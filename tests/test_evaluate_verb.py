@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,17 @@ def test_a_checkpoint_named_from_within_its_folder_brings_the_runs_data(run_fold
     words = ["checkpoint=best.ckpt", f"output={tmp_path}", f"hydra.run.dir={tmp_path}"]
     succeed(run("evaluate", *words, cwd=run_folder / "checkpoints"))
     assert scores(tmp_path) == scores(run_folder)
+
+
+def test_a_job_that_is_given_a_run_folder_scores_the_runs_data(run_folder: Path, tmp_path: Path) -> None:
+    words = [f"checkpoint={run_folder}", "compute=aml_cpu", "compute.dry_run=true", "hydra.run.dir=sent"]
+    succeed(run("evaluate", *words, cwd=tmp_path))
+    command = yaml.safe_load((tmp_path / "sent/job/job.yaml").read_text(encoding="utf-8"))["command"]
+    places = {"${{inputs.checkpoint}}": str(run_folder), "${{outputs.run}}": "ran"}
+    for name, place in places.items():
+        command = command.replace(name, place)
+    succeed(run("evaluate", *shlex.split(command)[3:], cwd=tmp_path))
+    assert scores(tmp_path / "ran") == scores(run_folder)
 
 
 def test_data_that_are_named_are_those_of_the_name_alone(

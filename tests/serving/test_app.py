@@ -106,6 +106,15 @@ def test_two_reloads_at_once_are_one(engine: Engine, source: Source) -> None:
     assert sorted(answer.status_code for answer in answers) == [200, 409]
 
 
+@pytest.mark.parametrize("name", ["A" * 300, "~nobodyhere/x"])
+def test_a_name_that_cannot_be_is_no_fault_of_the_service(name: str, engine: Engine, source: Source) -> None:
+    async def ask() -> httpx.Response:
+        async with client(engine, Settings(admin_token=TOKEN), source) as asking:
+            return await asking.post("/admin/reload", headers=ADMIN, json={"checkpoint": name})
+
+    assert asyncio.run(ask()).status_code == 422
+
+
 def test_without_a_token_there_is_no_reload(engine: Engine, source: Source) -> None:
     async def ask() -> httpx.Response:
         async with client(engine, Settings(), source) as asking:
