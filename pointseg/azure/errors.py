@@ -55,12 +55,12 @@ def plain_errors(what: str) -> Iterator[None]:
         refused = AzureError(f"{what}: {how} ({_first_line(error)})", remedy=remedy)
         refused.status = status
         raise refused from error
+    except sdk.MlException as error:  # the SDK's own refusals, which are AzureErrors as well
+        raise AzureError(f"{what}: {_first_line(error)}") from error
     except core.AzureError as error:
         raise AzureError(
             f"{what}: Azure cannot be reached ({_first_line(error)})", remedy="Check the network and try again."
         ) from error
-    except sdk.MlException as error:
-        raise AzureError(f"{what}: {_first_line(error)}") from error
     finally:
         if text := _plain(printed.getvalue()).strip():
             log.debug("%s", text)

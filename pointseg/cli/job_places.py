@@ -94,7 +94,7 @@ def with_data_along(verb: str, config: DictConfig) -> tuple[DictConfig, dict[str
     key = next((key for key in ("run", "checkpoint") if config.get(key)), None)
     if verb not in SCORED or key is None or config.get("drift") or OmegaConf.select(config, "data.root"):
         return config, {}
-    given = Path(str(config[key])).expanduser()
+    given = Path(str(config[key])).expanduser().absolute()
     path = None if is_remote(str(config[key])) else saved.run_config_of(str(given))
     if path is None:
         return config, {}
@@ -115,7 +115,7 @@ def with_data_along(verb: str, config: DictConfig) -> tuple[DictConfig, dict[str
         if not is_remote(place) and not Path(place).expanduser().exists():
             raise ConfigError(
                 "what the run was made of is not on this machine",
-                where=f"{key}={given}: data.{name}={place}",
+                where=f"{key}={config[key]}: data.{name}={place}",
                 remedy=f"Name a copy, data.{name}=PATH, or an address in Azure.",
             )
         OmegaConf.update(config, f"data.{name}", place, force_add=True)

@@ -226,7 +226,7 @@ def test_the_data_of_the_run_go_along(verb: str, words: list[str], tmp_path: Pat
     write_run(tmp_path / "old", str(tmp_path / "kitti"))
     job = dry(verb, *words, "compute=aml_cpu", cwd=tmp_path)
     assert job["inputs"]["data_root"]["path"] == str(tmp_path / "kitti")  # type: ignore[index]
-    assert {"data=semantickitti", "data.root=${{inputs.data_root}}"} <= set(shlex.split(str(job["command"])))
+    assert {"data='semantickitti'", "data.root=${{inputs.data_root}}"} <= set(shlex.split(str(job["command"])))
 
 
 def test_an_export_that_is_only_compared_uploads_no_data(tmp_path: Path) -> None:
