@@ -15,7 +15,10 @@ sdk = pytest.importorskip("azure.ai.ml.exceptions", reason="azure-ai-ml is not i
     [
         (lambda: sdk.ValidationException("no such folder", "no such folder"), "upload: no such folder."),
         (lambda: core.ServiceRequestError("no route"), "upload: Azure cannot be reached (no route). Check the network"),
-        (lambda: core.ClientAuthenticationError("no token"), "upload: Azure does not know who asks (no token). Sign in"),
+        (
+            lambda: core.ClientAuthenticationError("no token"),
+            "upload: Azure does not know who asks (no token). Sign in",
+        ),
     ],
     ids=["the SDK refuses", "no network", "nobody signed in"],
 )
