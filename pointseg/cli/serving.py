@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 PACKAGES = ("fastapi", "uvicorn", "httptools", "python_multipart", "orjson", "zstandard", "prometheus_client")
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmg])(i?)b?|b)?", re.IGNORECASE)
 SIZES = ("body", "expanded", "text", "answer", "held")
+END_SECONDS = {True: 5.0, False: 1.0}  # for the threads that predict, by whether all was answered
 TIMES = ("time_limit", "body_seconds", "header_seconds", "idle_seconds", "drain_seconds")
 
 
@@ -92,7 +94,9 @@ def _serve(
 
     _calm_collector()
     finished = serve(app, settings, listener, tls=tls, started=say)
-    engine.close(0.0 if not finished else 5.0)
+    if not engine.close(END_SECONDS[finished]):
+        # Python ends such a thread where it next comes back from C++, which aborts the process (before Python 3.14)
+        atexit.register(os._exit, 0 if finished else 1)
     if collection is not None:
         collection.close()
     if not finished:

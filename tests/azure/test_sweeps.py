@@ -110,7 +110,7 @@ def test_the_jobs_of_a_grid_are_grouped_and_named(azure: Any, cluster: str, here
 
 def test_a_password_is_not_said_with_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     given = [["seed=0", "x=https://me:open-sesame@host"], ["seed=1", "x=https://me:open-sesame@elsewhere"]]
-    _name_all([Submitted(f"job{number}", words, Path("night")) for number, words in enumerate(given)])
+    _name_all([Submitted(f"job{number}", words, Path("night"), {}) for number, words in enumerate(given)])
     said = capsys.readouterr().out
     assert "job1  seed=1 x=https://***@elsewhere" in said
     assert "open-sesame" not in said
