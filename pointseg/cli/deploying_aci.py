@@ -29,7 +29,7 @@ from pointseg.cli.values import plain
 from pointseg.errors import ConfigError
 from pointseg.predictor import Predictor
 from pointseg.redact import install_log_redaction
-from pointseg.serving.security import read_secret
+from pointseg.serving.security import read_key
 from pointseg.serving.smoke import sample_points
 
 __all__ = ["check_aci", "deploy_aci"]
@@ -105,11 +105,7 @@ def _given_image(config: DictConfig) -> str:
 
 def _secrets(config: DictConfig) -> GroupSecrets:
     """All out of the environment or files; none is printed, and Azure gives none of them back."""
-    given = {name: os.environ[name] for name in ("POINTSEG_KEY", "POINTSEG_API_KEY") if os.environ.get(name)}
-    if len(set(given.values())) > 1:
-        text = f"{' and '.join(given)} are given, and differ"
-        raise ConfigError(text, where="the environment", remedy="Unset one of them.")
-    key = read_secret(None, next(iter(given), "POINTSEG_KEY"), "POINTSEG_KEY")
+    key = read_key(None, "POINTSEG_KEY")
     if key is None:
         raise ConfigError(
             "there is no key for callers",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shlex
 import tempfile
@@ -22,7 +21,7 @@ from pointseg.errors import ConfigError
 from pointseg.prediction.output import model_identity
 from pointseg.serving.local_process import alive, end
 from pointseg.serving.local_services import Record, Services, state_of
-from pointseg.serving.security import check_exposure, read_secret
+from pointseg.serving.security import check_exposure, read_key
 from pointseg.words import counted
 
 __all__ = ["check_local", "deploy_local"]
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 ACTIONS = ("start", "status", "stop")
-KEY_VARIABLES = ("POINTSEG_API_KEY", "POINTSEG_KEY")
 OWN = ("action", "host", "port", "key_file", "wait_seconds", "folder")  # of the section, and not settings to compare
 
 
@@ -93,12 +91,7 @@ def _name(name: object) -> str:
 
 def _key(config: DictConfig) -> str | None:
     """What callers shall give: of a file, or the environment; never of the command line."""
-    given = {variable: os.environ[variable] for variable in KEY_VARIABLES if os.environ.get(variable)}
-    if len(set(given.values())) > 1:
-        text = f"{' and '.join(given)} are given, and differ"
-        raise ConfigError(text, where="the environment", remedy="Unset one of them.")
-    file = str(config.local.key_file) if config.local.key_file else None
-    return read_secret(file, next(iter(given), KEY_VARIABLES[0]), "local.key_file")
+    return read_key(str(config.local.key_file) if config.local.key_file else None, "local.key_file")
 
 
 def _check_numbers(config: DictConfig) -> None:

@@ -12,9 +12,10 @@ from pointseg.errors import ConfigError
 from pointseg.redact import install_log_redaction
 from pointseg.serving.refusal import Refusal
 
-__all__ = ["check_exposure", "is_loopback", "read_secret", "require_secret"]
+__all__ = ["check_exposure", "is_loopback", "read_key", "read_secret", "require_secret"]
 
 MAKE = "Make one: openssl rand -hex 32 > FILE."
+KEY_VARIABLES = ("POINTSEG_API_KEY", "POINTSEG_KEY")  # what a service calls it, and what a caller does
 SHORTEST = 16  # characters: 64 bits even of hexadecimal digits
 
 
@@ -54,6 +55,19 @@ def read_secret(file: str | None, variable: str, name: str) -> str | None:
         raise ConfigError(text, where=where, remedy=MAKE)
     install_log_redaction([value])
     return value
+
+
+def read_key(file: str | None, name: str) -> str | None:
+    """The key of a service that is deployed from here, where a caller's variable may name it as well: see `read_secret`.
+
+    Raises:
+        ConfigError: as `read_secret`; if the environment gives two that differ.
+    """
+    given = {variable: os.environ[variable] for variable in KEY_VARIABLES if os.environ.get(variable)}
+    if len(set(given.values())) > 1:
+        text = f"{' and '.join(given)} are given, and differ"
+        raise ConfigError(text, where="the environment", remedy="Unset one of them.")
+    return read_secret(file, next(iter(given), KEY_VARIABLES[0]), name)
 
 
 def require_secret(authorization: str | None, secret: str, name: str = "key") -> None:
