@@ -1,10 +1,10 @@
 # make demo      a trained PointNetSeg on synthetic streets, from nothing
-# make test      the tests (under 10 minutes on 2 cores); JOBS=N: so many files of them beside each other
-# make test-all  the slow tier as well
+# make test      the fast tests, minutes; JOBS=N: so many files of them beside each other
+# make test-all  the slow tier as well, of which SLOW_JOBS=N files run beside each other
 # make serving-env   what Azure's inference server runs, in .venv-serving; the tests of the scoring script need it
 # make bench     speed against a plain PointNet; SCANS=DIR also times reading raw scans and packed ones
 # make azure-test-env   Azurite for the tests of Azure, into .azurite (apt's nodejs and npm where node is absent)
-# make docs      docs/configuration.md and docs/images/house.svg anew, from configs/ and the imports
+# make docs      docs/configuration.md, docs/modules.md and docs/images/house.svg anew, from the code and configs/
 # make ui        the MLflow UI on 127.0.0.1; PORT=5001 where 5000 is taken
 
 PYTHON ?= python3
@@ -16,6 +16,10 @@ CONSTRAINTS := environments/constraints.txt
 AZURITE_VERSION := 3.35.0
 # test files beside each other
 JOBS ?= 2
+# of the slow tier one more than cores: its tests wait for servers, browsers and jobs, and for Azure where it asks them to
+SLOW_JOBS ?= 3
+# compiled Python is kept, whatever the shell says: tests start many processes, and each would compile all modules again
+export PYTHONDONTWRITEBYTECODE :=
 REPORT ?=
 ARGS ?=
 PORT ?= 5000
@@ -37,7 +41,7 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS)
 	touch $@ $(VENV)/.main
 
 $(SERVING)/.ready: environments/serving.txt environments/serving-monitoring.txt
-	test -x $(SERVING)/bin/python || $(PYTHON) -m venv $(SERVING)
+	$(PYTHON) -m venv --clear $(SERVING)
 	$(SERVING)/bin/python -m pip --disable-pip-version-check install --quiet --requirement environments/serving.txt --requirement environments/serving-monitoring.txt
 	$(SERVING)/bin/python -m pip --disable-pip-version-check check
 	$(SERVING)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .
@@ -52,7 +56,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not slow' $(if $(REPORT),--junitxml=$(REPORT)/test.xml) $(ARGS)
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow $(if $(REPORT),--junitxml=$(REPORT)/slow.xml) $(ARGS)
+	$(BIN)/python -m pytest -n $(SLOW_JOBS) --dist loadfile -m slow $(if $(REPORT),--junitxml=$(REPORT)/slow.xml) $(ARGS)
 
 test-all: test test-slow
 
@@ -71,7 +75,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check docs pointseg scripts tests
 	$(BIN)/ruff format --check docs pointseg scripts tests
 	$(BIN)/mypy pointseg scripts
-	MYPYPATH=tests $(BIN)/mypy docs/generate
+	MYPYPATH=tests:tests/support $(BIN)/mypy docs/generate
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate/config_page.py

@@ -12,19 +12,12 @@ checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, or models:
 
 from __future__ import annotations
 
-from pointseg.cli import Job, run
+from pointseg.cli import run
 
 
 def main() -> None:
     """Entry point of `python -m pointseg.evaluate`."""
-    run("evaluate", evaluate, __doc__ or "")
-
-
-def evaluate(job: Job) -> None:
-    """One evaluation, from its configuration to metrics.json and figures."""
-    from pointseg.cli.evaluating import evaluate_job
-
-    evaluate_job(job)
+    run("evaluate", __doc__ or "")
 
 
 if __name__ == "__main__":

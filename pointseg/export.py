@@ -12,19 +12,12 @@ checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, or models:
 
 from __future__ import annotations
 
-from pointseg.cli import Job, run
+from pointseg.cli import run
 
 
 def main() -> None:
     """Entry point of `python -m pointseg.export`."""
-    run("export", export, __doc__ or "")
-
-
-def export(job: Job) -> None:
-    """One export, from its configuration to checked files."""
-    from pointseg.cli.exporting import export_job
-
-    export_job(job)
+    run("export", __doc__ or "")
 
 
 if __name__ == "__main__":

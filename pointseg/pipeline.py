@@ -16,19 +16,12 @@ Exit code 3: the model is below the gate, or was not promoted; nothing is regist
 
 from __future__ import annotations
 
-from pointseg.cli import Job, run
+from pointseg.cli import run
 
 
 def main() -> None:
     """Entry point of `python -m pointseg.pipeline`."""
-    run("pipeline", pipeline, __doc__ or "")
-
-
-def pipeline(job: Job) -> None:
-    """One chain of steps."""
-    from pointseg.cli.pipelining import pipeline_job
-
-    pipeline_job(job)
+    run("pipeline", __doc__ or "")
 
 
 if __name__ == "__main__":

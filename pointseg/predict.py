@@ -14,19 +14,12 @@ checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, an export,
 
 from __future__ import annotations
 
-from pointseg.cli import Job, run
+from pointseg.cli import run
 
 
 def main() -> None:
     """Entry point of `python -m pointseg.predict`."""
-    run("predict", predict, __doc__ or "")
-
-
-def predict(job: Job) -> None:
-    """One prediction, from its configuration to labelled files."""
-    from pointseg.cli.predicting import predict_job
-
-    predict_job(job)
+    run("predict", __doc__ or "")
 
 
 if __name__ == "__main__":

@@ -13,19 +13,12 @@ Then: python -m pointseg.train +experiment=kitti data.root=DIR (or STORE)
 
 from __future__ import annotations
 
-from pointseg.cli import Job, run
+from pointseg.cli import run
 
 
 def main() -> None:
     """Entry point of `python -m pointseg.prepare`."""
-    run("prepare", prepare, __doc__ or "")
-
-
-def prepare(job: Job) -> None:
-    """Check, and write what the configuration asks for."""
-    from pointseg.cli.preparing import prepare_job
-
-    prepare_job(job)
+    run("prepare", __doc__ or "")
 
 
 if __name__ == "__main__":

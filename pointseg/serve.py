@@ -15,19 +15,12 @@ SIGTERM and Ctrl-C finish what is in flight. POST /admin/reload takes a newer mo
 
 from __future__ import annotations
 
-from pointseg.cli import Job, run
+from pointseg.cli import run
 
 
 def main() -> None:
     """Entry point of `python -m pointseg.serve`."""
-    run("serve", serve, __doc__ or "")
-
-
-def serve(job: Job) -> None:
-    """One service, from its configuration until it is told to stop."""
-    from pointseg.cli.serving import serve_job
-
-    serve_job(job)
+    run("serve", __doc__ or "")
 
 
 if __name__ == "__main__":

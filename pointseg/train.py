@@ -13,19 +13,12 @@ python -m pointseg.train rerun=RUN_FOLDER seed=1                  the same again
 
 from __future__ import annotations
 
-from pointseg.cli import Job, run
+from pointseg.cli import run
 
 
 def main() -> None:
     """Entry point of `python -m pointseg.train`."""
-    run("train", train, __doc__ or "")
-
-
-def train(job: Job) -> None:
-    """One training run, from its configuration to its run folder."""
-    from pointseg.cli.training import TrainingRun
-
-    TrainingRun(job).execute()
+    run("train", __doc__ or "")
 
 
 if __name__ == "__main__":

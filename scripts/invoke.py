@@ -6,37 +6,26 @@
   python scripts/invoke.py url=URL input=KITTI output=DIR deployment=blue              sequences/SS/predictions/*.label
   python scripts/invoke.py endpoint=online:NAME input=SCANS output=DIR                 of the workspace; its key is fetched
   python scripts/invoke.py endpoint=batch:NAME input=SCANS output=DIR wait=true        a folder, as a job in Azure ML
-  python scripts/invoke.py endpoint=batch:NAME input=azureml:kitti:1                   of a data asset; goes on by itself
+  python scripts/invoke.py endpoint=batch:NAME input=azureml:kitti:1                   of a data asset; does not wait
   python scripts/invoke.py endpoint=batch:NAME job=JOB output=DIR                      what a job has written
 
-The files are those that python -m pointseg.predict would write with the service's model. Exit code 2: some files failed.
+The files are the same as python -m pointseg.predict writes with the service's model. Exit code 2: some files failed.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 # the checkout that this file lies in comes before an installed version
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pointseg.cli import run
 
-if TYPE_CHECKING:
-    from pointseg.cli import Job
-
 
 def main() -> None:
     """Entry point of `python scripts/invoke.py`."""
-    run("invoke", invoke, __doc__ or "")
-
-
-def invoke(job: Job) -> None:
-    """One invocation, from its configuration to labelled files."""
-    from pointseg.cli.invoking import invoke_job
-
-    invoke_job(job)
+    run("invoke", __doc__ or "")
 
 
 if __name__ == "__main__":

@@ -13,27 +13,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 # the checkout that this file lies in comes before an installed version
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pointseg.cli import run
 
-if TYPE_CHECKING:
-    from pointseg.cli import Job
-
 
 def main() -> None:
     """Entry point of `python scripts/register_model.py`."""
-    run("register_model", register_model, __doc__ or "")
-
-
-def register_model(job: Job) -> None:
-    """One registration or promotion, or both."""
-    from pointseg.cli.registering import register_job
-
-    register_job(job)
+    run("register_model", __doc__ or "")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from many_commands import parse_configurations_once, set_levels_where_they_change
 from numpy.typing import NDArray
 
-from pointseg.bundle import TrainedModel
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
+from pointseg.core.labels import LabelMap
+from pointseg.data.features import FeatureSpec
+from pointseg.engine.bundle import TrainedModel
 from pointseg.models import PointNetSeg
 
 torch.set_num_threads(1)
+parse_configurations_once()
+set_levels_where_they_change()
 
 RAW_IDS = np.array([0, 10, 40, 48, 50, 70, 252], np.uint32)
 FRAMES = (0, 3, 7)  # not consecutive, as in a subset of a data set

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md, the reference of all commands' keys, from the comments in configs/: `make docs`."""
+"""Writes docs/configuration.md, the reference of all commands' keys, from the keys' declarations: `make docs`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config_files import Setting, Settings, choices, group_settings, is_open, load
-
-from pointseg.cli import checks
+from pointseg.cli import help as shown
+from pointseg.cli.help import Row
+from pointseg.cli.hydra_options import config_folder, groups
+from pointseg.cli.schema import DECLARED_OPTIONS, verbs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "configuration.md"
 ORDER = (
-    ("Models", ("prepare", "train", "evaluate", "predict", "report", "export", "serve", "pipeline", "register_model")),
+    (
+        "Models",
+        (
+            "models",
+            "prepare",
+            "train",
+            "evaluate",
+            "predict",
+            "report",
+            "export",
+            "serve",
+            "pipeline",
+            "register_model",
+        ),
+    ),
     ("Azure ML", ("provision", "register_data", "deploy", "invoke")),
 )
 SHARED = {"azure": "The workspace", "views": "Views"}  # sections that several commands have alike
-CODE = tuple(  # what a comment quotes without saying so
+CODE = tuple(  # what a meaning quotes without saying so
     map(
         re.compile,
         (
@@ -34,6 +49,7 @@ CODE = tuple(  # what a comment quotes without saying so
 )
 PAGES = {  # where a command is explained
     "teardown": "teardown",
+    "models": "own_model",
     "prepare": "data data_checks other_datasets",
     "train": "recipe data sweeps processes azure_jobs",
     "evaluate": "predict",
@@ -50,15 +66,17 @@ PAGES = {  # where a command is explained
 }
 INTRO = """# Configuration
 
-Every key of every command, with its default. This page is made from the comments in `configs/` (`make docs`);
-`python -m pointseg.VERB --help` says the same of one command.
+Every key of every command, with its default and the values that it takes. This page is made from the declarations in
+`pointseg/workflows/settings/` and the options in `configs/` (`make docs`); `python -m pointseg.VERB --help` says the same of
+one command.
 
 - `KEY=VALUE` sets a key, `data.batch_size=16`; `null` is nothing, lists are `[a,b]`, mappings `{a: 1}`. Brackets and spaces
   need quotes in a shell.
 - `GROUP=OPTION` takes another option of a [group](#groups), `data=semantickitti`; `+experiment=NAME` one of `experiment`.
-- A word that does not exist, or is of another kind than the default, is refused before anything starts, with the nearest one.
+- A word that does not exist, or a value that its key does not take, is refused before anything starts, with the nearest word.
 - `hydra.run.dir=DIR` names the folder of a run (`outputs/DATE/TIME` otherwise), `hydra.sweep.dir=DIR` that of a sweep (`-m`).
-- Your own option is a file in `configs/GROUP/`, your own recipe one in `configs/experiment/`.
+- Your own option is a file `GROUP/NAME.yaml`, your own recipe a file `experiment/NAME.yaml`, in a folder that `--config-dir`
+  names ([Hydra and Lightning](hydra_and_lightning.md)).
 """
 
 
@@ -88,14 +106,14 @@ def page() -> str:
     for section, title in SHARED.items():
         parts += [f"### {title}: {section}", *_shared(section)]
     parts += ["## Groups"]
-    for group in checks.groups():
+    for group in groups():
         parts += [f"### Group {group}", *_group(group)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def ordered() -> list[tuple[str, list[str]]]:
     """The commands as the page has them; those that no list here names come last."""
-    there = [file.stem for file in sorted(checks.config_folder().glob("*.yaml"))]
+    there = [file.stem for file in sorted(config_folder().glob("*.yaml"))]
     known = [name for _, names in ORDER for name in names]
     lists = [(title, [name for name in names if name in there]) for title, names in ORDER]
     lists[-1][1].extend(name for name in there if name not in known)
@@ -121,193 +139,70 @@ def _contents(commands: list[tuple[str, list[Command]]]) -> list[str]:
     lines = ["| command | what it does |", "| --- | --- |"]
     for _, listed in commands:
         lines += [f"| [`{one.call}`](#{slug(one.heading)}) | {prose(one.what)} |" for one in listed]
-    groups = ", ".join(f"[{name}](#group-{name})" for name in checks.groups())
+    listed_groups = ", ".join(f"[{name}](#group-{name})" for name in groups())
     shared = ", ".join(map(_link, SHARED))
-    return ["\n".join(lines), f"Groups: {groups}. Sections that several commands have: {shared}."]
+    return ["\n".join(lines), f"Groups: {listed_groups}. Sections that several commands have: {shared}."]
 
 
 # ---- a command ---------------------------------------------------------------------------------------------------
 
 
 def _command(name: str) -> list[str]:
-    own = load(f"{name}.yaml")
-    groups = [group for group in own.groups if "hydra/" not in group.name]
     parts = []
-    if groups:
+    if listed := shown.groups_of(name):
         lines = ["| group | default | |", "| --- | --- | --- |"]
-        lines += [
-            f"| [{group.name}](#group-{group.name}) | {code(f'{group.name}={group.option}')} | {prose(group.what)} |"
-            for group in groups
-        ]
+        for group in listed:
+            title = group.name.lstrip("+")
+            lines.append(
+                f"| [{title}](#group-{title}) | {code(f'{group.name}={group.default}')} | {prose(group.what)} |"
+            )
         parts.append("\n".join(lines))
-    shared = [section for section in SHARED if _is_shared(own, section)]
-    keys = [key for key in own.keys if key.path.split(".")[0] not in shared]
-    for number in dict.fromkeys(key.paragraph for key in keys):
-        paragraph = [key for key in keys if key.paragraph == number]
-        parts += [prose(own.headings.get(number, "")), _table(_rows(paragraph))]
-    parts += [f"And {' and '.join(_link(section) for section in shared)}." if shared else ""]
+    rows = shown.rows_of(name)
+    sections = [section for section in SHARED if any(_is_in(row, section) for row in rows)]
+    rows = [row for row in rows if not any(_is_in(row, section) for section in sections)]
+    starts = [0, *(number for number, row in enumerate(rows) if row.heading and number)]
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        parts += [prose(rows[start].heading), _table(rows[start:end])]
+    parts += [f"And {' and '.join(_link(section) for section in sections)}." if sections else ""]
     return [part for part in parts if part]
+
+
+def _is_in(row: Row, section: str) -> bool:
+    return row.path.split(".")[0] == section
 
 
 def _link(section: str) -> str:
     return f"[{section}](#{slug(f'{SHARED[section]}: {section}')})"
 
 
-def _is_shared(own: Settings, section: str) -> bool:
-    mine, everywhere = ({key.path: key.value for key in keys} for keys in (_section(own, section), _described(section)))
-    return bool(mine) and mine == everywhere
-
-
-def _section(own: Settings, section: str) -> list[Setting]:
-    return [key for key in own.keys if key.path == section or key.path.startswith(f"{section}.")]
-
-
-def _described(section: str) -> list[Setting]:
-    """The section as the first command has it that describes every key of it."""
-    for file in sorted(checks.config_folder().glob("*.yaml")):
-        found = _section(load(file.name), section)
-        if found and all(key.what for key in found):
-            return found
-    raise AssertionError(f"no command's configuration describes all keys of {section}")
-
-
 def _shared(section: str) -> list[str]:
-    return [_table(_rows(_described(section)))]
-
-
-# ---- rows --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a table: a key, its defaults (one, or by the name of an option), what it is."""
-
-    path: str
-    defaults: dict[str, str]
-    what: dict[str, str]
-
-
-def _rows(keys: Sequence[Setting]) -> list[Row]:
-    """Keys of one file. Those of entries with names of the user's, such as clusters.NAME, are put together."""
-    merged: dict[str, Row] = {}
-    for key in keys:
-        parts = key.path.split(".")
-        entry = next((n for n in range(1, len(parts)) if is_open(".".join(parts[:n]))), None)
-        path, name = key.path, ""
-        if entry is not None:
-            path, name = ".".join([*parts[:entry], "NAME", *parts[entry + 1 :]]), parts[entry]
-        row = merged.setdefault(path, Row(path, {}, {}))
-        row.defaults[name] = key.value
-        row.what[name] = key.what
-    return [row for row in merged.values() if row.path.split(".")[-1] != "_target_"]
+    """The section as the first command has it."""
+    of_commands = ([row for row in shown.rows_of(name) if _is_in(row, section)] for name in verbs())
+    return [_table(next(rows for rows in of_commands if rows))]
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = ["| key | default | what it is |", "| --- | --- | --- |"]
-    shown = [(row.path, _defaults(row), _said(row)) for row in rows]
-    lines += [f"| `{path}` | {default} | {said} |" for path, default, said in shown if default or said]
+    lines = ["| key | default | takes | what it is |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        takes = row.takes.replace("|", "\\|")
+        lines.append(f"| `{row.path}` | {wrapped(row.default)} | {takes} | {prose(row.what, row.takes.split(' | '))} |")
     return "\n".join(lines)
-
-
-def _defaults(row: Row) -> str:
-    """The default, and after it those of the options that have another."""
-    distinct = list(dict.fromkeys(row.defaults.values()))
-    if len(distinct) == 1:
-        return wrapped(distinct[0])
-    return "<br>".join(
-        f"{', '.join(name for name, value in row.defaults.items() if value == one)}: {wrapped(one)}" for one in distinct
-    )
-
-
-def _said(row: Row) -> str:
-    distinct = list(dict.fromkeys(text for text in row.what.values() if text))
-    if len(distinct) < 2:
-        return prose("".join(distinct))
-    return "<br>".join(
-        f"{', '.join(name for name, text in row.what.items() if text == one)}: {prose(one)}" for one in distinct
-    )
 
 
 # ---- a group -----------------------------------------------------------------------------------------------------
 
 
 def _group(group: str) -> list[str]:
-    options = {option: group_settings(group, option) for option in checks.groups()[group]}
-    lines = ["| option | what it is |", "| --- | --- |"]
-    lines += [f"| {code(f'{group}={option}')} | {prose(_title(group, option))} |" for option in options]
-    parts = ["\n".join(lines)]
-    if group == "experiment":
-        for option, own in options.items():
-            parts += [f"{code(f'+experiment={option}')} sets:", f"```text\n{_as_words(own)}\n```"]
-        return parts
-    for family in _families(options):
-        if len(options) > len(family):
-            parts.append(f"**{', '.join(f'{group}={option}' for option in family)}**")
-        parts.append(_table(_family_rows(group, {option: options[option] for option in family})))
+    """Options that are declared as tables, those that are files as they are."""
+    parts = []
+    for option in groups()[group]:
+        word = f"{'+' if group == 'experiment' else ''}{group}={option}"
+        if option in DECLARED_OPTIONS.get(group, ()):
+            title = f"{code(word)}: {prose(shown.option_title(group, option))}"
+            parts += [title, _table(shown.option_rows(group, option))]
+        else:
+            parts += [f"{code(word)}:", f"```yaml\n{shown.option_file(group, option)}\n```"]
     return parts
-
-
-def _title(group: str, option: str) -> str:
-    own = load(f"{group}/{option}.yaml")
-    base = "".join(f"{group}={one.name} with other values" for one in own.groups if "/" not in one.name)
-    kind = next((key.value for key in own.keys if key.path == "_target_"), "")
-    return ". ".join(part.rstrip(".") for part in (own.title, base, f"Builds `{kind}`" if kind else "") if part)
-
-
-def _families(options: dict[str, Settings]) -> list[list[str]]:
-    """Options that have most of their keys in common, which one table shows."""
-    families: list[list[str]] = []
-    keys = {option: {key.path for key in own.keys} for option, own in options.items()}
-    for option in options:
-        home = next(
-            (f for f in families if len(keys[option] & keys[f[0]]) > 0.5 * len(keys[option] | keys[f[0]])), None
-        )
-        families.append([option]) if home is None else home.append(option)
-    return families
-
-
-def _family_rows(group: str, options: dict[str, Settings]) -> list[Row]:
-    rows: dict[str, Row] = {}
-    for option, own in options.items():
-        for key in own.keys:
-            path = key.path if key.path.split(".")[0] in SHARED else f"{group}.{key.path}"
-            row = rows.setdefault(path, Row(path, {}, {}))
-            row.defaults[option], row.what[option] = key.value, key.what
-    kept = [
-        row for row in rows.values() if row.path.split(".")[-1] != "_target_" and row.path.split(".")[0] not in SHARED
-    ]
-    order = {
-        path: number for number, path in enumerate(_in_order([[k.path for k in own.keys] for own in options.values()]))
-    }
-    kept.sort(key=lambda row: order[row.path.removeprefix(f"{group}.")])
-    return [_of_some(row, list(options)) for row in kept]
-
-
-def _in_order(lists: list[list[str]]) -> list[str]:
-    """All entries of several lists, each before the one that it precedes in its own list."""
-    order = list(lists[0])
-    for one in lists[1:]:
-        for place, entry in enumerate(one):
-            if entry not in order:
-                after = next((later for later in one[place:] if later in order), None)
-                order.insert(len(order) if after is None else order.index(after), entry)
-    return order
-
-
-def _of_some(row: Row, options: list[str]) -> Row:
-    """A key that not all options have says so."""
-    if len(row.defaults) == len(options):
-        return row
-    only = f"(only {', '.join(row.defaults)})"
-    return Row(row.path, row.defaults, {name: f"{text} {only}" for name, text in row.what.items()})
-
-
-def _as_words(own: Settings) -> str:
-    words = [f"{group.name.removeprefix('override /')}={group.option}" for group in own.groups]
-    words += [
-        f"{key.path}={key.value}  {'# ' + key.what if key.what else ''}".rstrip() for key in own.keys if key.value
-    ]
-    return "\n".join(words)
 
 
 # ---- text --------------------------------------------------------------------------------------------------------
@@ -328,23 +223,21 @@ def wrapped(value: str, width: int = 34) -> str:
     return "<br>".join(code(line) for line in [*lines, line] if line)
 
 
-def prose(comment: str) -> str:
-    """A comment as Markdown: values that can be taken as code, pages as links, nothing that Markdown would read."""
-    parts = re.split(r"(`[^`]*`)", _marked(comment))
+def prose(text: str, choices: Sequence[str] = ()) -> str:
+    """A meaning as Markdown: values that can be taken as code, pages as links, nothing that Markdown would read."""
+    parts = re.split(r"(`[^`]*`)", _marked(text, choices))
     return "".join(part if part.startswith("`") else _escaped(part) for part in parts).replace("|", "\\|")
 
 
-def _marked(comment: str) -> str:
-    for choice in choices(comment):
-        word = rf"(?<![\w`/.-]){re.escape(choice)}"
-        comment = re.sub(rf"{word}(?=:? \||\s*[;:,(]| \(|$|\s\|)", f"`{choice}`", comment, count=1)
-        comment = re.sub(rf"(?<=; ){re.escape(choice)}(?=: )", f"`{choice}`", comment)
-    comment = re.sub(r"'([^' ]*[*=][^']*)'", r"`\1`", comment)
-    for pattern in CODE:
-        comment = "".join(
-            part if part.startswith("`") else pattern.sub(r"`\g<0>`", part) for part in re.split(r"(`[^`]*`)", comment)
+def _marked(text: str, choices: Sequence[str]) -> str:
+    words = "|".join(map(re.escape, choices))
+    patterns = [re.compile(rf"(?<![\w`/.-])(?:{words})(?=: )")] if words else []
+    text = re.sub(r"'([^' ]*[*=][^']*)'", r"`\1`", text)
+    for pattern in (*patterns, *CODE):
+        text = "".join(
+            part if part.startswith("`") else pattern.sub(r"`\g<0>`", part) for part in re.split(r"(`[^`]*`)", text)
         )
-    return comment
+    return text
 
 
 def _escaped(text: str) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from pointseg.core.labels import LabelMap
 from pointseg.data import Augmentation, InstancePaste, PolarMix, SyntheticDataModule
-from pointseg.data.clouds import Draw, PointBatch, TrainingClouds, decode
-from pointseg.labels import LabelMap
+from pointseg.data.batches import PointBatch, decode_batch
+from pointseg.data.datasets import Draw, TrainingClouds
 
 BACKGROUND = "#111417"
 
@@ -24,7 +25,7 @@ def main() -> None:
     clouds = TrainingClouds(table, data.sampling, 0, partners=True)
     loaded = clouds.__getitems__([Draw(0, 5, 5, 200_000)])
     assert loaded.partner is not None
-    plain, partner = decode(loaded, table.format), decode(loaded.partner, table.format)
+    plain, partner = decode_batch(loaded, table.format), decode_batch(loaded.partner, table.format)
     label_map, metric = data.label_map, data.features.metric_columns
     things, ground = (label_map.train_ids_of(ids) for ids in (label_map.things, label_map.ground))
 

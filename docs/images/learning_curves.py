@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from pointseg.training.history import read_history
+from pointseg.engine.training.history import read_history
 
 
 def main(plain: str, fast: str) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pointseg.azure.errors import plain_errors
-from pointseg.errors import JobFailed, OutputError
-from pointseg.extras import needed
+from pointseg.core.errors import JobFailed, OutputError
+from pointseg.core.files import check_writable
+from pointseg.core.optional_packages import needed
+from pointseg.jobs.spec import Result
 
-__all__ = ["cancel", "fetch", "follow", "submit"]
+__all__ = ["best_trial", "cancel", "fetch", "fetch_results", "follow", "submit"]
 
 log = logging.getLogger(__name__)
 
 ENDED_WELL = "Completed"
+BEST = "best_child_run_id"  # the property in which Azure keeps the best trial of a sweep job
 
 
 def submit(client: Any, job_file: Path, **settings: Any) -> Any:
@@ -84,6 +88,41 @@ def fetch(client: Any, name: str, output: str, folder: Path) -> None:
             shutil.copytree(written, folder, dirs_exist_ok=True)
         except (OSError, shutil.Error) as error:
             raise OutputError(f"what the job wrote cannot be kept ({error})", where=folder) from error
+
+
+def fetch_results(client: Any, name: str, results: Mapping[str, Result]) -> None:
+    """Bring what a job was asked to write to where it was asked for.
+
+    Args:
+        results: by the name of the job's output.
+
+    Raises:
+        AzureError, JobFailed: if it cannot be read, or there is nothing.
+        OutputError: if it cannot be written.
+    """
+    for output, result in results.items():
+        check_writable(result.folder, result.key)
+        fetch(client, name, output, result.folder)
+        log.info("Fetched %s: %s", result.key, result.folder / result.file)
+
+
+def best_trial(client: Any, name: str) -> str:
+    """The name of the job of a sweep job's best trial.
+
+    Raises:
+        JobFailed: if there is none.
+        AzureError: if Azure ML cannot be asked.
+
+    Example:
+        >>> best_trial(client, "kind_box_1jvs4g2lf4")
+        'kind_box_1jvs4g2lf4_3'
+    """
+    with plain_errors("asking for the best trial"):
+        job = client.jobs.get(name)
+    best = (job.properties or {}).get(BEST)
+    if not best:
+        raise JobFailed("no trial of the sweep has come to a score", where=name, remedy=f"Their logs: {job.studio_url}")
+    return str(best)
 
 
 def cancel(client: Any, name: str) -> None:

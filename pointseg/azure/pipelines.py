@@ -10,10 +10,10 @@ from typing import Any
 
 from pointseg.azure import jobs
 from pointseg.azure.errors import plain_errors
-from pointseg.errors import JobFailed, PointsegError
-from pointseg.redact import redact_text
+from pointseg.core.errors import JobFailed, PointsegError
+from pointseg.core.redaction import redact_text
 
-__all__ = ["fetch_steps", "follow", "steps_of"]
+__all__ = ["fetch_steps", "follow_pipeline", "steps_of"]
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def steps_of(client: Any, name: str) -> dict[str, Any]:
     return {str(child.display_name): child for child in reversed(children)}
 
 
-def follow(client: Any, name: str) -> None:
+def follow_pipeline(client: Any, name: str) -> None:
     """Stay until a pipeline job ends; of a step that failed, say its words.
 
     Raises:

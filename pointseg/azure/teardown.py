@@ -1,6 +1,6 @@
-"""What this project made in a workspace, by its tag, and the steps that remove it: dependants first.
+"""The steps that remove what this project made in a workspace, known by its tag: dependants first.
 
-Data, datastores, jobs, the workspace and whatever has no tag of ours are never touched.
+Data, datastores, jobs, the workspace and whatever lacks the tag are never touched.
 """
 
 from __future__ import annotations
@@ -8,34 +8,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from pointseg.azure.container_client import container_groups, delete_group
-from pointseg.azure.errors import AzureError, plain_errors
-from pointseg.azure.ours import is_ours
-from pointseg.azure.plan import Step
+from pointseg.azure.containers.client import container_groups, delete_group
+from pointseg.azure.errors import AzureError, completed, completing, plain_errors
+from pointseg.azure.steps import Step
+from pointseg.azure.tags import made_by_pointseg
 from pointseg.azure.workspace import Workspace
-from pointseg.errors import ConfigError
-from pointseg.words import counted, listed
+from pointseg.core.text import counted, listed
 
-__all__ = ["DEFAULT", "KINDS", "Place", "check_kinds", "teardown_steps"]
+__all__ = ["REMOVED_BY_DEFAULT", "REMOVABLE", "TeardownScope", "teardown_steps"]
 
 log = logging.getLogger(__name__)
 
-KINDS = ("schedules", "endpoints", "containers", "clusters", "assets")  # in the order in which they go
-DEFAULT = KINDS[:3]
+REMOVABLE = ("schedules", "endpoints", "containers", "clusters", "assets")  # in the order in which they go
+REMOVED_BY_DEFAULT = REMOVABLE[:3]
 FORBIDDEN = 403
 ASSETS = {"models": "model", "environments": "environment", "data": "data asset", "components": "component"}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where is looked: clients of one workspace and its resource group.
+class TeardownScope:
+    """Clients of one workspace and its resource group.
 
     Attributes:
         client: of the workspace.
         monitor: of its autoscale settings, and
-        containers: of its container groups; None where the package is not installed: nothing is looked for then.
+        containers: of its container groups; None where the package is not installed: those are skipped.
     """
 
     workspace: Workspace
@@ -44,20 +44,12 @@ class Place:
     containers: Any
 
 
-def check_kinds(given: Sequence[object]) -> tuple[str, ...]:
-    """Raises ConfigError for a kind that there is not."""
-    for kind in given:
-        if kind not in KINDS:
-            raise ConfigError(f"there is no kind {kind!r}", where="only", remedy=f"Use some of {', '.join(KINDS)}.")
-    return tuple(str(kind) for kind in given)
-
-
-def teardown_steps(place: Place, kinds: Sequence[str], endpoint: str | None = None) -> list[Step]:
-    """What is there of ours, each as a step that removes it, in the order in which that works.
+def teardown_steps(place: TeardownScope, kinds: Sequence[str], endpoint: str | None = None) -> list[Step]:
+    """What this project made, each as a step that removes it, in an order that works.
 
     Args:
-        kinds: of things that shall go; clusters are listed in any case, since they may cost.
-        endpoint: only what has this name: an endpoint, its schedule, its rules of autoscaling, a container group.
+        kinds: to remove; clusters are listed in any case, since they may cost.
+        endpoint: only what has this name: an endpoint, its schedule and rules of autoscaling, a container group.
 
     Raises:
         AzureError: if Azure cannot be asked.
@@ -81,41 +73,27 @@ def teardown_steps(place: Place, kinds: Sequence[str], endpoint: str | None = No
     return steps
 
 
-def _ours(what: str, ask: Callable[[], Iterable[Any]]) -> list[Any]:
-    """Those of a list that have our tag; a list is asked for page by page."""
+def _made_here(what: str, call: Callable[[], Iterable[Any]]) -> list[Any]:
+    """Those of a list that have our tag; the SDK asks for a list page by page."""
     with plain_errors(f"listing {what}"):
-        return [one for one in ask() if is_ours(getattr(one, "tags", None))]
-
-
-def _deleting(what: str, delete: Callable[[], Any]) -> Callable[[], None]:
-    """Call it, and wait for the end of the operation that it begins."""
-
-    def do() -> None:
-        with plain_errors(f"deleting {what}"):
-            operation = delete()
-            if hasattr(operation, "result"):
-                operation.result()
-
-    return do
+        return [resource for resource in call() if made_by_pointseg(getattr(resource, "tags", None))]
 
 
 def _schedules(client: Any) -> Iterator[Step]:
-    for one in _ours("schedules", lambda: client.schedules.list(list_view_type="All")):
-        notes = ("it starts jobs, which cost",) if one.is_enabled else ("it is off",)
-        yield Step("schedule", one.name, "delete", (), _schedule(client, one), notes)
+    for schedule in _made_here("schedules", lambda: client.schedules.list(list_view_type="All")):
+        notes = ("it starts jobs, which cost",) if schedule.is_enabled else ("it is off",)
+        do = partial(_delete_schedule, client, schedule.name, enabled=schedule.is_enabled)
+        yield Step("schedule", schedule.name, "delete", (), do, notes)
 
 
-def _schedule(client: Any, one: Any) -> Callable[[], None]:
-    def delete() -> Any:
-        if one.is_enabled:  # Azure deletes only those that are off
-            client.schedules.begin_disable(one.name).result()
-        return client.schedules.begin_delete(one.name)
-
-    return _deleting(f"the schedule {one.name}", delete)
+def _delete_schedule(client: Any, name: str, *, enabled: bool) -> None:
+    if enabled:  # Azure deletes only those that are off
+        completed(f"switching off the schedule {name}", lambda: client.schedules.begin_disable(name))
+    completed(f"deleting the schedule {name}", lambda: client.schedules.begin_delete(name))
 
 
 def _where_allowed(what: str, look: Callable[[], Iterable[Step]]) -> list[Step]:
-    """What lies beside the workspace, in its resource group, is not for all who may use the workspace."""
+    """Not everybody who may use the workspace may list what is beside it in the resource group."""
     try:
         return list(look())
     except AzureError as error:
@@ -125,96 +103,88 @@ def _where_allowed(what: str, look: Callable[[], Iterable[Step]]) -> list[Step]:
         return []
 
 
-def _autoscale(place: Place, endpoints: Sequence[str]) -> Iterator[Step]:
+def _autoscale(place: TeardownScope, endpoints: Sequence[str]) -> Iterator[Step]:
     """Rules for deployments of these endpoints."""
     if place.monitor is None:
         return
     group, settings = place.workspace.group, place.monitor.autoscale_settings
-    places = [f"/workspaces/{place.workspace.name}/onlineendpoints/{name}/".lower() for name in endpoints]
-    for one in _ours("rules of autoscaling", lambda: settings.list_by_resource_group(group)):
-        target = str(one.target_resource_uri).lower()
-        if any(within in target for within in places):
-            delete = _deleting(f"the rules {one.name}", lambda name=one.name: settings.delete(group, name))  # type: ignore[misc]
-            yield Step("autoscale", one.name, "delete", (), delete)
+    paths = [f"/workspaces/{place.workspace.name}/onlineendpoints/{name}/".lower() for name in endpoints]
+    for rule in _made_here("rules of autoscaling", lambda: settings.list_by_resource_group(group)):
+        if any(path in str(rule.target_resource_uri).lower() for path in paths):
+            do = completing(f"deleting the rules {rule.name}", partial(settings.delete, group, rule.name))
+            yield Step("autoscale", rule.name, "delete", (), do)
 
 
 def _online(client: Any) -> Iterator[Step]:
-    for one in _ours("online endpoints", client.online_endpoints.list):
-        with plain_errors(f"listing the deployments of {one.name}"):
-            deployments = list(client.online_deployments.list(one.name))
-        machines = ", ".join(f"{each.name}: {each.instance_count} x {each.instance_type}" for each in deployments)
-        cost = (f"its machines cost as long as they are there ({machines})",) if deployments else ()
-        yield _endpoint(client.online_endpoints, "online endpoint", one.name, deployments, cost)
+    for endpoint in _made_here("online endpoints", client.online_endpoints.list):
+        deployments = _deployments(client.online_deployments, endpoint.name)
+        machines = ", ".join(f"{one.name}: {one.instance_count} x {one.instance_type}" for one in deployments)
+        notes = (f"its machines cost as long as they exist ({machines})",) if deployments else ()
+        yield _endpoint(client.online_endpoints, "online endpoint", endpoint.name, deployments, notes)
 
 
 def _batch(client: Any) -> Iterator[Step]:
-    for one in _ours("batch endpoints", client.batch_endpoints.list):
-        with plain_errors(f"listing the deployments of {one.name}"):
-            deployments = list(client.batch_deployments.list(one.name))
-        notes = (f"it costs nothing by itself; deployments: {listed([each.name for each in deployments]) or 'none'}",)
-        yield _endpoint(client.batch_endpoints, "batch endpoint", one.name, deployments, notes)
+    for endpoint in _made_here("batch endpoints", client.batch_endpoints.list):
+        deployments = _deployments(client.batch_deployments, endpoint.name)
+        names = listed([one.name for one in deployments]) or "none"
+        notes = (f"it costs nothing by itself; deployments: {names}",)
+        yield _endpoint(client.batch_endpoints, "batch endpoint", endpoint.name, deployments, notes)
+
+
+def _deployments(operations: Any, endpoint: str) -> list[Any]:
+    with plain_errors(f"listing the deployments of {endpoint}"):
+        return list(operations.list(endpoint))
 
 
 def _endpoint(endpoints: Any, kind: str, name: str, deployments: Sequence[Any], notes: tuple[str, ...]) -> Step:
-    """An endpoint goes with its deployments, and so stays where one of them is somebody else's."""
-    if others := [each.name for each in deployments if not is_ours(each.tags)]:
+    """An endpoint is deleted with its deployments, and so stays if one of them is somebody else's."""
+    if others := [one.name for one in deployments if not made_by_pointseg(one.tags)]:
         return Step(kind, name, "keep", notes=(f"it has deployments of somebody else: {listed(others)}", *notes))
-    delete = _deleting(f"the endpoint {name}", lambda: endpoints.begin_delete(name=name))
+    delete = completing(f"deleting the endpoint {name}", partial(endpoints.begin_delete, name=name))
     return Step(kind, name, "delete", (), delete, notes)
 
 
-def _containers(place: Place) -> Iterator[Step]:
+def _containers(place: TeardownScope) -> Iterator[Step]:
     if place.containers is None:
         return
-    for one in container_groups(place.containers, place.workspace.group):
-        if is_ours(one.tags):
-            cores = sum(each.resources.requests.cpu for each in one.containers)
-            memory = sum(each.resources.requests.memory_in_gb for each in one.containers)
+    for group in container_groups(place.containers, place.workspace.group):
+        if made_by_pointseg(group.tags):
+            requests = [container.resources.requests for container in group.containers]
+            cores, memory = sum(one.cpu for one in requests), sum(one.memory_in_gb for one in requests)
             notes = (f"it costs while it runs: {cores:g} cores, {memory:g} GB",)
-            delete = _group(place, one.name)
-            yield Step("container group", one.name, "delete", (), delete, notes)
-
-
-def _group(place: Place, name: str) -> Callable[[], None]:
-    return lambda: delete_group(place.containers, place.workspace.group, name)
+            delete = partial(delete_group, place.containers, place.workspace.group, group.name)
+            yield Step("container group", group.name, "delete", (), delete, notes)
 
 
 def _clusters(client: Any, *, delete: bool) -> Iterator[Step]:
-    for one in _ours("clusters", client.compute.list):
-        kubernetes = str(one.type).lower() == "kubernetes"
+    for compute in _made_here("clusters", client.compute.list):
+        kubernetes = str(compute.type).lower() == "kubernetes"
         kind = "kubernetes compute" if kubernetes else "compute cluster"
-        least = getattr(one, "min_instances", None) or 0
+        least = getattr(compute, "min_instances", None) or 0
         cost = f"{counted(least, 'machine')} always on, which cost" if least else "it costs nothing while idle"
         if not delete:
-            yield Step(kind, one.name, "keep", notes=(f"{cost}; clusters=true deletes it",))
+            yield Step(kind, compute.name, "keep", notes=(f"{cost}; clusters=true deletes it",))
             continue
-        action = "Detach" if kubernetes else "Delete"
-        do = _deleting(
-            f"the compute {one.name}",
-            lambda name=one.name, action=action: client.compute.begin_delete(name, action=action),  # type: ignore[misc]
-        )
-        yield Step(kind, one.name, "delete", (), do, (cost,))
+        remove = partial(client.compute.begin_delete, compute.name, action="Detach" if kubernetes else "Delete")
+        do = completing(f"deleting the compute {compute.name}", remove)
+        yield Step(kind, compute.name, "delete", (), do, (cost,))
 
 
 def _assets(client: Any, attribute: str, kind: str) -> Iterator[Step]:
-    """Assets cannot be deleted, only hidden: each of our versions."""
+    """Assets cannot be deleted, only archived: each version that we made."""
     operations = getattr(client, attribute)
     with plain_errors(f"listing {attribute}"):
-        names = sorted({one.name for one in operations.list()})
+        names = sorted({asset.name for asset in operations.list()})
     for name in names:
-        versions = _ours(f"versions of {name}", lambda name=name: operations.list(name=name))  # type: ignore[misc]
-        if numbers := [str(one.version) for one in versions]:
-            said = (f"{counted(len(numbers), 'version')}: {listed(numbers, 6)}",)
-            yield Step(kind, name, "archive", said, _archive(operations, name, numbers))
+        versions = _made_here(f"versions of {name}", partial(operations.list, name=name))
+        if numbers := [str(version.version) for version in versions]:
+            differences = (f"{counted(len(numbers), 'version')}: {listed(numbers, 6)}",)
+            yield Step(kind, name, "archive", differences, partial(_archive, operations, name, numbers))
 
 
-def _archive(operations: Any, name: str, versions: Sequence[str]) -> Callable[[], None]:
-    def do() -> None:
-        for version in versions:
-            try:
-                with plain_errors(f"archiving {name}:{version}"):
-                    operations.archive(name=name, version=version)
-            except AzureError as error:
-                raise AzureError(error.what, where=f"{name}:{version}", remedy=error.remedy) from error
-
-    return do
+def _archive(operations: Any, name: str, versions: Sequence[str]) -> None:
+    for version in versions:
+        try:
+            completed(f"archiving {name}:{version}", partial(operations.archive, name=name, version=version))
+        except AzureError as error:
+            raise AzureError(error.what, where=f"{name}:{version}", remedy=error.remedy) from error

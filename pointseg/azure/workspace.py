@@ -1,4 +1,4 @@
-"""Which workspace, and as whom: settings, environment, or the config.json that the portal gives."""
+"""Which workspace is meant, by settings, environment or the config.json from the portal; and its client."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pointseg.azure.github_token import GITHUB, github_token
-from pointseg.errors import ConfigError
-from pointseg.extras import needed
+from pointseg.azure.names import GUID
+from pointseg.azure.sign_in import check_auth, credential_of
+from pointseg.core.errors import ConfigError
+from pointseg.core.optional_packages import needed
 
-__all__ = ["AUTH", "NothingNamed", "Workspace", "check_auth", "connect", "credential_of", "find_workspace"]
+__all__ = ["NothingNamed", "Workspace", "connect", "find_workspace"]
 
 log = logging.getLogger(__name__)
 
-AUTH = ("default", "cli", "managed_identity", "service_principal", "oidc")
 VARIABLES = {
     "subscription": ("AZURE_SUBSCRIPTION_ID", "AZUREML_ARM_SUBSCRIPTION"),
     "group": ("AZURE_RESOURCE_GROUP", "AZUREML_ARM_RESOURCEGROUP"),
@@ -31,7 +31,7 @@ KEYS = {"subscription": "subscription_id", "group": "resource_group", "name": "w
 
 
 class NothingNamed(ConfigError):
-    """Nothing names a workspace, not even in part."""
+    """No part of a workspace's name is given anywhere."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,26 @@ class Workspace:
 
     def __post_init__(self) -> None:
         for key, value, pattern in (
-            ("azure.subscription", self.subscription, r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
+            ("azure.subscription", self.subscription, GUID),
             ("azure.group", self.group, r"[\w.()-]{0,89}[\w()-]"),
             ("azure.workspace", self.name, r"[A-Za-z0-9][A-Za-z0-9_-]{2,32}"),
         ):
             if not re.fullmatch(pattern, value):
-                raise ConfigError(f"{value!r} cannot be it", where=f"{key}, from {self.source}")
+                raise ConfigError(f"{value!r} is not valid here", where=f"{key}, from {self.source}")
 
     def __str__(self) -> str:
         return f"{self.name} in {self.group}, subscription {self.subscription}"
 
 
 def find_workspace(start_dir: Path, given: Mapping[str, str | None] | None = None) -> Workspace:
-    """The workspace that is named by settings, else by the environment, else by the nearest config.json upwards.
+    """The workspace named by settings, else by the environment, else by the nearest config.json in this folder or above.
 
     Args:
-        given: subscription, group and name; those that are not None win.
+        given: subscription, group and name; those that are set win.
 
     Raises:
-        NothingNamed: if none is named.
-        ConfigError: if only a part of one is named.
+        NothingNamed: if no workspace is named.
+        ConfigError: if only part of its name is given.
 
     Example:
         >>> find_workspace(Path.cwd())
@@ -84,13 +84,12 @@ def find_workspace(start_dir: Path, given: Mapping[str, str | None] | None = Non
         return Workspace(**{**variables, **chosen}, source="the environment")  # type: ignore[arg-type]
     for folder in (start_dir.resolve(), *start_dir.resolve().parents):
         for name in FILES:
-            if (folder / name).is_file() and (found := _read_json(folder / name, strict=name != "config.json")):
-                return Workspace(**{**found, **chosen}, source=str(folder / name))
+            if (folder / name).is_file() and (values := _read_json(folder / name, strict=name != "config.json")):
+                return Workspace(**{**values, **chosen}, source=str(folder / name))
     older = start_dir / "config.ini"
     if older.is_file():
-        found = _read_ini(older)
-        log.warning("%s is of an older set-up; write its values into .azureml/config.json.", older)
-        return Workspace(**{**found, **chosen}, source=str(older))
+        log.warning("%s is from an older set-up; write its values into .azureml/config.json.", older)
+        return Workspace(**{**_read_ini(older), **chosen}, source=str(older))
     missing = [key for key in KEYS if key not in chosen and not variables[key]]
     raise (NothingNamed if len(missing) == len(KEYS) else ConfigError)(
         f"no Azure ML workspace is named ({', '.join(missing)})",
@@ -101,7 +100,7 @@ def find_workspace(start_dir: Path, given: Mapping[str, str | None] | None = Non
 
 
 def _read_json(path: Path, *, strict: bool) -> dict[str, str] | None:
-    """The workspace of a config.json; None for another program's file of that name."""
+    """The workspace of a config.json; None if the file belongs to another program and is not read strictly."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {key: str(content[name]) for key, name in KEYS.items()}
@@ -128,29 +127,21 @@ def _read_ini(path: Path) -> dict[str, str]:
         raise ConfigError(f"it has no {error.args[0]}", where=path, remedy="Use .azureml/config.json.") from error
 
 
-def check_auth(auth: str) -> None:
-    """Raises ConfigError for a way to sign in that there is not."""
-    if auth not in AUTH:
-        raise ConfigError(f"there is no way {auth!r} to sign in", where="azure.auth", remedy=f"Use {', '.join(AUTH)}.")
-
-
 def connect(workspace: Workspace, auth: str = "default", credential: Any = None) -> Any:
-    """The SDK's client of a workspace; says which one and as whom.
+    """The SDK's client of a workspace; logs which workspace it is and how it signs in.
 
     Args:
-        auth: how to sign in: "cli", as `az login` has; "managed_identity", as the machine; "service_principal" or "oidc", as
-            AZURE_CLIENT_ID says; "default", the first of these that works. "oidc" takes the token of
-            AZURE_FEDERATED_TOKEN_FILE or, in a GitHub workflow, asks GitHub for one whenever Azure wants it.
-        credential: one that is at hand already.
+        auth: see `sign_in.credential_of`.
+        credential: used instead, where the caller has one.
 
     Raises:
-        ConfigError: if the packages or what `auth` needs are missing.
+        ConfigError: if the packages, or what `auth` needs, are missing.
     """
     check_auth(auth)
-    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)  # the error that follows says it in a line
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)  # the error that follows says it in one line
     sdk = needed("azure.ai.ml", "azure", "Azure ML")
     client = sdk.MLClient(
-        credential or _credential(auth),
+        credential or credential_of(auth),
         workspace.subscription,
         workspace.group,
         workspace.name,
@@ -159,43 +150,3 @@ def connect(workspace: Workspace, auth: str = "default", credential: Any = None)
     )
     log.info("Azure ML workspace %s (from %s), signed in by %s", workspace, workspace.source, auth)
     return client
-
-
-def credential_of(auth: str) -> Any:
-    """What signs in, for clients beside that of `connect`.
-
-    Raises:
-        ConfigError: if the packages or what `auth` needs are missing.
-    """
-    check_auth(auth)
-    return _credential(auth)
-
-
-def _credential(auth: str) -> Any:
-    identity = needed("azure.identity", "azure", "Azure ML")
-    if auth == "cli":
-        return identity.AzureCliCredential()
-    if auth == "managed_identity":
-        return identity.ManagedIdentityCredential(client_id=os.environ.get("AZURE_CLIENT_ID"))
-    if auth == "service_principal":
-        _require("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
-        return identity.EnvironmentCredential()
-    if auth == "oidc":
-        return _federated(identity)
-    return identity.DefaultAzureCredential(exclude_interactive_browser_credential=True)
-
-
-def _federated(identity: Any) -> Any:
-    """By the token of a file that is kept fresh, as in Kubernetes, or by GitHub's of a workflow."""
-    if all(os.environ.get(name) for name in GITHUB) and not os.environ.get("AZURE_FEDERATED_TOKEN_FILE"):
-        _require("AZURE_TENANT_ID", "AZURE_CLIENT_ID")
-        tenant, client = os.environ["AZURE_TENANT_ID"], os.environ["AZURE_CLIENT_ID"]
-        return identity.ClientAssertionCredential(tenant, client, github_token)
-    _require("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")
-    return identity.WorkloadIdentityCredential()
-
-
-def _require(*names: str) -> None:
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        raise ConfigError("the environment does not say who signs in", where=", ".join(missing), remedy="Set it.")

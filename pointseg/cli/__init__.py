@@ -1,5 +1,5 @@
-"""What all verbs share: from the words of a shell to one checked configuration and a task, and from an error to a message."""
+"""The command line: from the words of a shell to a checked configuration and a workflow, and errors to messages."""
 
-from pointseg.cli.entry import Job, run
+from pointseg.cli.main import run
 
-__all__ = ["Job", "run"]
+__all__ = ["run"]

@@ -1,23 +1,49 @@
-"""The words of a command line as Hydra's: checked, and with the folder in which the run works."""
+"""The words of a command line, checked: what Hydra is told, what it begins with, and the folder in which the run works."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from pointseg.cli import checks, dispatch, saved
-from pointseg.cli.overrides import MULTIRUN_FLAGS, quote, quote_all, split_arguments
-from pointseg.errors import ConfigError, OutputError
-from pointseg.files import check_writable
+from pointseg.cli import override_checks
+from pointseg.cli.configuration_file import AUTO, content_of_run, earlier_run, store
+from pointseg.cli.hydra_options import PLAIN, HydraOptions, parse_arguments
+from pointseg.cli.overrides import quote, quote_all
+from pointseg.core.errors import ConfigError
+from pointseg.core.files import check_writable, new_run_folder
+from pointseg.jobs.context import SECTION
+from pointseg.workflows.training.renamed_keys import renamed_word
 
-__all__ = ["checked", "composed", "new_folder"]
+__all__ = ["Command", "checked", "composed"]
+
+WITHOUT_FOLDER = ("models", "serve")  # verbs that make no files of their own
 
 
-def checked(verb: str, arguments: Sequence[str], made: list[Path]) -> tuple[list[str], list[str]]:
-    """Flags and overrides for Hydra, after all that can be refused without work is refused.
+@dataclass(frozen=True)
+class Command:
+    """What a command line asks for, after all that can be refused without work is refused.
+
+    Attributes:
+        options: what it says to Hydra itself.
+        overrides: for Hydra.
+        config: composed once; of a sweep with each key's first value.
+        config_name: what Hydra begins with.
+        sweep_dir: the folder of a grid; None where there is none.
+    """
+
+    options: HydraOptions
+    overrides: list[str]
+    config: DictConfig
+    config_name: str
+    sweep_dir: Path | None = None
+
+
+def checked(verb: str, arguments: Sequence[str], made: list[Path]) -> Command:
+    """Look through the words of a command line.
 
     Args:
         made: takes the run folder, where it is chosen here.
@@ -25,40 +51,53 @@ def checked(verb: str, arguments: Sequence[str], made: list[Path]) -> tuple[list
     Raises:
         ConfigError, CheckpointError, OutputError: naming the word that is wrong.
     """
-    flags, words = split_arguments(arguments)
-    multirun = bool(set(flags) & set(MULTIRUN_FLAGS))
-    given = _given(words)
+    options, words = parse_arguments(arguments)
+    multirun, given = options.multirun, _given(words)
+    if options.asks:  # Hydra answers, and says itself what is wrong
+        plain = [
+            f"+{word}" if word.startswith("experiment=") else word for word in quote_all(verb, words, multirun=False)
+        ]
+        return Command(options, plain, OmegaConf.create({}), options.config_name or verb)
     if verb == "serve":
         _refuse_for_service(given, multirun)
+    if verb == "models":
+        _refuse_for_models(given, multirun)
     if verb == "pipeline" and multirun:
         raise ConfigError(
             "a pipeline is not swept over", where="-m", remedy="Sweep a verb: python -m pointseg.train -m."
         )
-    config, overrides = composed(verb, words, multirun=multirun)
-    dispatch.refuse_verb(verb, config)
     if given.get("resume") and given.get("rerun"):
         raise ConfigError("both resume and rerun are given", where="the command line", remedy="Give one of them.")
     for key in ("hydra.run.dir", "hydra.sweep.dir"):
         if key in given and "${" not in given[key]:
             check_writable(Path(given[key].strip("'\"")).expanduser(), key)
+    words = _begun_or_new(words, given, multirun) if given.get("resume") == AUTO else words
+    config, overrides, name = _composed(verb, words, multirun=multirun, options=options)
     overrides += [f"hydra.job.name={verb}"]
-    if given.get("resume") == saved.AUTO:
-        return flags, _begun_or_new(given, overrides, multirun)
-    if not multirun and "hydra.run.dir" not in given and verb != "serve":  # which makes no files
+    if verb not in WITHOUT_FOLDER and not multirun and not _has_folder(config, given):
         folder = _resumed_folder(given)
         if folder is None:
-            folder = new_folder()
+            folder = new_run_folder()
             made.append(folder)
         overrides += [f"hydra.run.dir={quote(str(folder), literal=False)}"]
-    elif given.get("resume"):
+    elif given.get("resume") not in (None, "null", AUTO):
         raise ConfigError(
             "a resumed run keeps its folder", where="resume", remedy="Leave out hydra.run.dir and -m, or use rerun="
         )
-    return flags, overrides
+    sweep_dir = None
+    if multirun:
+        sweep_dir = _sweep_folder(given)
+        if "hydra.sweep.dir" not in given:
+            overrides += [f"hydra.sweep.dir={quote(str(sweep_dir), literal=False)}"]
+    return Command(options, overrides, config, name, sweep_dir)
 
 
-def _given(words: Sequence[str]) -> dict[str, str]:
-    return {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
+def _sweep_folder(given: dict[str, str]) -> Path | None:
+    """Where the runs of a grid lie; None where only Hydra can tell."""
+    text = given.get("hydra.sweep.dir", "").strip("'\"")
+    if "${" in text:
+        return None
+    return Path(text or time.strftime("multirun/%Y-%m-%d/%H-%M-%S")).expanduser()
 
 
 def composed(verb: str, words: Sequence[str], *, multirun: bool = False) -> tuple[DictConfig, list[str]]:
@@ -67,10 +106,31 @@ def composed(verb: str, words: Sequence[str], *, multirun: bool = False) -> tupl
     Raises:
         ConfigError: naming the word that is wrong.
     """
-    given, overrides = _given(words), quote_all(words, multirun=multirun)
-    if verb in ("evaluate", "export", "register_model", "report") and "data" not in given:
-        overrides = _data_of_checkpoint(given.get("checkpoint") or given.get("run")) + overrides
-    return checks.compose_checked(verb, overrides, multirun=multirun)
+    return _composed(verb, words, multirun=multirun, options=PLAIN)[:2]
+
+
+def _composed(
+    verb: str, words: Sequence[str], *, multirun: bool, options: HydraOptions
+) -> tuple[DictConfig, list[str], str]:
+    """And the name of what Hydra begins with: the verb's own configuration, or that of an earlier run."""
+    words = [renamed_word(word) for word in words]
+    given, overrides = _given(words), quote_all(verb, words, multirun=multirun)
+    name = options.config_name or verb
+    begun = earlier_run(given)
+    if given.get("resume") == AUTO and options.config_name is not None:
+        begun = None  # the file that is begun with, such as that of a job, says all that is to be done
+    if begun is not None:
+        key, path = begun
+        again = given.get("resume") == AUTO
+        content, overrides = content_of_run(verb, path, overrides, key, options, again=again)
+        name = store(verb, content)
+        options = replace(options, config_name=name)
+    config, overrides = override_checks.compose_checked(verb, overrides, multirun=multirun, options=options)
+    return config, overrides, name
+
+
+def _given(words: Sequence[str]) -> dict[str, str]:
+    return {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
 
 
 def _refuse_for_service(given: dict[str, str], multirun: bool) -> None:
@@ -85,13 +145,19 @@ def _refuse_for_service(given: dict[str, str], multirun: bool) -> None:
         raise ConfigError("a service is not swept over", where="-m", remedy="Start each with a port of its own.")
 
 
-def _data_of_checkpoint(checkpoint: str | None) -> list[str]:
-    config = saved.run_config_of(checkpoint)
-    choice = saved.data_choice(saved.load_config(config)) if config else None
-    return [saved.data_word(choice)] if choice else []
+def _refuse_for_models(given: dict[str, str], multirun: bool) -> None:
+    """Models are measured here, and once."""
+    if given.get("compute", "local") != "local":
+        raise ConfigError(
+            "models are measured on the machine that lists them",
+            where=f"compute={given['compute']}",
+            remedy="Leave compute out.",
+        )
+    if multirun:
+        raise ConfigError("a list of models is not swept over", where="-m", remedy="Name the models: names=[a,b].")
 
 
-def _begun_or_new(given: dict[str, str], overrides: list[str], multirun: bool) -> list[str]:
+def _begun_or_new(words: list[str], given: dict[str, str], multirun: bool) -> list[str]:
     """What `resume=auto` means this time: it stays where a run has begun in hydra.run.dir."""
     if multirun or "hydra.run.dir" not in given:
         raise ConfigError(
@@ -99,35 +165,22 @@ def _begun_or_new(given: dict[str, str], overrides: list[str], multirun: bool) -
             where="resume=auto",
             remedy="Name it by hydra.run.dir=DIR, without -m.",
         )
-    from pointseg.training.run_folder import RunFolder
+    from pointseg.engine.training.run_folder import RunFolder
 
     if RunFolder(given["hydra.run.dir"].strip("'\"")).begun:
-        return overrides
-    return [*overrides, "resume=null"]
+        return words
+    given["resume"] = "null"
+    return [*(word for word in words if word.lstrip("+").partition("=")[0] != "resume"), "resume=null"]
+
+
+def _has_folder(config: DictConfig, given: dict[str, str]) -> bool:
+    """Whether the run's folder is said: on the command line, or in the file that a job has brought along."""
+    return "hydra.run.dir" in given or SECTION in config
 
 
 def _resumed_folder(given: dict[str, str]) -> Path | None:
     if not given.get("resume") or given["resume"] == "null":
         return None
-    from pointseg.training.run_folder import RunFolder
+    from pointseg.engine.training.run_folder import RunFolder
 
     return RunFolder.existing(given["resume"].strip("'\""), "resume", resumable=True).path
-
-
-def new_folder() -> Path:
-    """outputs/DATE/TIME, with a number where several runs start in the same second; made by its first run."""
-    base = Path("outputs") / time.strftime("%Y-%m-%d")
-    name, count = time.strftime("%H-%M-%S"), 1
-    while True:
-        folder = base / (name if count == 1 else f"{name}-{count}")
-        try:
-            folder.mkdir(parents=True)
-            return folder.resolve()
-        except FileExistsError:
-            count += 1
-        except OSError as error:
-            raise OutputError(
-                f"the output folder cannot be made ({error.strerror})",
-                where=folder.resolve(),
-                remedy="Name another with hydra.run.dir=DIR.",
-            ) from error

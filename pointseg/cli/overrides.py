@@ -10,78 +10,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from pointseg.errors import ConfigError
+from pointseg.cli.schema import literal_keys, word_lists
+from pointseg.core.errors import ConfigError
 
-__all__ = ["PATH_KEYS", "parse", "quote", "quote_all", "split_arguments"]
-
-# Keys whose value is a path, a URL or a name for people: always taken as it was passed.
-PATH_KEYS = frozenset(
-    {
-        "aci.certificate",
-        "aci.image",
-        "aci.private_key",
-        "aci.registry_identity",
-        "aci.subnet",
-        "aci.tls_image",
-        "admin_file",
-        "against",
-        "batch.environment",
-        "checkpoint",
-        "collect",
-        "data.labels",
-        "data.root",
-        "description",
-        "deployment",
-        "hydra.run.dir",
-        "hydra.sweep.dir",
-        "input",
-        "key",
-        "key_file",
-        "labels",
-        "local.folder",
-        "local.key_file",
-        "managed.environment",
-        "managed.smoke_scan",
-        "manifest",
-        "output",
-        "path",
-        "rerun",
-        "resume",
-        "run",
-        "scores",
-        "submission",
-        "tls.certificate",
-        "tls.key",
-        "tracking.run_name",
-        "tracking.uri",
-        "url",
-    }
-)
-# of `pipeline`: words of other verbs, in brackets
-WORD_LISTS = ("prepare", "train", "evaluate", "register", "deploy", "drift")
-MULTIRUN_FLAGS = ("-m", "--multirun")
-
-
-def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Command-line words -> (flags for Hydra, overrides).
-
-    Raises:
-        ConfigError: for a word that is neither.
-    """
-    flags: list[str] = []
-    overrides: list[str] = []
-    for word in arguments:
-        if word in MULTIRUN_FLAGS:
-            flags.append(word)
-        elif word.startswith("-"):
-            raise ConfigError(f"there is no option {word}", where="the command line", remedy="See --help; -m sweeps.")
-        elif "=" in word or word.startswith("~"):
-            overrides.append(word)
-        else:
-            raise ConfigError(
-                f"{word!r} is not NAME=VALUE", where="the command line", remedy="See --help for worked examples."
-            )
-    return flags, overrides
+__all__ = ["parse", "quote", "quote_all"]
 
 
 def quote(value: str, *, literal: bool = True) -> str:
@@ -99,23 +31,23 @@ def quote(value: str, *, literal: bool = True) -> str:
     return f"'{value}{chr(92) * trailing}'"
 
 
-def quote_all(overrides: Sequence[str], *, multirun: bool) -> list[str]:
+def quote_all(verb: str, overrides: Sequence[str], *, multirun: bool) -> list[str]:
     """Quote what needs it. In a sweep a comma still separates the values of a path key."""
-    return [_quote_one(override, multirun) for override in overrides]
+    return [_quote_one(verb, override, multirun) for override in overrides]
 
 
-def _quote_one(override: str, multirun: bool) -> str:
+def _quote_one(verb: str, override: str, multirun: bool) -> str:
     key, equals, value = override.partition("=")
     name = key.lstrip("+~")
     if not equals or value in ("", "null"):
         return override
-    if name in PATH_KEYS:
+    if name in word_lists() and value[0] == "[" and value[-1] == "]":
+        return f"{key}=[" + ",".join(quote(word) for word in _words_within(value[1:-1])) + "]"
+    if name in literal_keys(verb):
         if name.startswith("hydra."):  # a folder of Hydra's is one, also of a sweep, and may say ${now:...}
             return f"{key}={quote(value, literal=False)}"
         parts = value.split(",") if multirun and value[0] not in "'\"" else [value]
         return f"{key}=" + ",".join(quote(part) for part in parts)
-    if name in WORD_LISTS and value[0] == "[" and value[-1] == "]":
-        return f"{key}=[" + ",".join(quote(word) for word in _words_within(value[1:-1])) + "]"
     try:
         parse([override])
     except ConfigError:

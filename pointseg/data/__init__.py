@@ -1,4 +1,4 @@
-"""Files -> tensors: scans, SemanticKITTI's layout, the synthetic world, sampling, augmentation, DataModules."""
+"""From files to tensors: scans and their formats, synthetic streets, sampling, augmentation, DataModules."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any
 
 _HOMES = {
     "Augmentation": "augmentation",
-    "InstancePaste": "pasting",
+    "InstancePaste": "augmentation",
+    "LaserMix": "augmentation",
     "PackedScans": "store",
     "PackedStore": "store",
-    "PolarMix": "mixing",
+    "PolarMix": "augmentation",
     "Sampling": "sampling",
     "Scan": "scan",
-    "SemanticKITTIDataModule": "datamodule",
+    "SemanticKITTIDataModule": "datamodules",
     "SemanticKITTIScans": "semantickitti",
-    "SyntheticDataModule": "datamodule",
+    "SyntheticDataModule": "datamodules",
     "SyntheticScans": "synthetic",
+    "TrainedPoints": "trained_points",
 }
 __all__ = list(_HOMES)
 

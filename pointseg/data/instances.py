@@ -11,9 +11,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from pointseg.labels import SEMANTIC_BITS
+from pointseg.core.labels import SEMANTIC_BITS, LabelMap
+from pointseg.core.progress import Update
+from pointseg.data.sources import ScanSource, in_order
+from pointseg.data.tables import shuffled_order
 
-__all__ = ["LEAST_INSTANCE_POINTS", "Instances", "instances_of"]
+__all__ = ["LEAST_INSTANCE_POINTS", "Instances", "find_instances", "instances_of"]
 
 LEAST_INSTANCE_POINTS = 24  # fewer say little about a shape
 
@@ -33,6 +36,10 @@ class Instances:
     label: NDArray[np.uint8]
     size: NDArray[np.int64]
     rows: NDArray[np.uint32]
+
+    @classmethod
+    def empty(cls) -> Instances:
+        return cls(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.uint32))
 
     @classmethod
     def joined(cls, parts: Sequence[Instances]) -> Instances:
@@ -55,3 +62,20 @@ def instances_of(
     rows = [at[order[start : start + size]] for start, size in zip(first[large], sizes[large], strict=True)]
     joined = np.concatenate(rows) if rows else np.empty(0, np.int64)
     return (groups[large] >> 16).astype(np.uint8), sizes[large].astype(np.int64), joined.astype(np.uint32)
+
+
+def find_instances(source: ScanSource, label_map: LabelMap, progress: Update | None = None) -> Instances:
+    """Objects of all scans of a source, by the instance ids of their labels, in the order of a `ScanTable`'s points."""
+
+    def find(index: int) -> Instances:
+        scan = source[index]
+        raw = scan.required_labels[shuffled_order(source.names[index], len(scan.points))]
+        labels, sizes, rows = instances_of(raw, label_map.to_train(raw, where=scan.labels_source))
+        return Instances(np.full(len(labels), index, np.int64), labels, sizes, rows)
+
+    parts = []
+    for index, part in enumerate(in_order(find, len(source))):
+        parts.append(part)
+        if progress:
+            progress(index + 1, len(source))
+    return Instances.joined(parts)

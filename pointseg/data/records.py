@@ -1,7 +1,7 @@
 """Labelled points as records of integers: what the packed store holds and what training draws from.
 
-Two formats. Both keep x, y, z in whole millimetres, so that distances and choices among points are integer arithmetic,
-equal on every device, and both give back training ids, 0 = ignored.
+There are two formats. Both keep x, y, z in whole millimetres, so that distances and choices among points are integer
+arithmetic, equal on every device. Both give back training ids, 0 = ignored.
 
 **narrow**, 8 bytes, one little-endian int64 a point:
 
@@ -11,25 +11,26 @@ equal on every device, and both give back training ids, 0 = ignored.
     bits  5-11  remission level       remission = level / 100, level 0 .. 127 (SemanticKITTI's takes the levels 0 .. 100)
     bits  0-4   training id           up to 31 classes
 
-**wide**, 20 bytes and more, little-endian int32 columns: x, y, z in mm, remission as the bits of its float32, training
-id, then one column for each extra value a point has, as the bits of its float32. For sensors whose values the narrow
-record cannot hold. Values that neither can hold are refused; nothing is clipped.
+**wide**, 20 bytes or more, little-endian int32 columns: x, y, z in mm, remission as the bits of its float32, training
+id, then one column for each extra value of a point, as the bits of its float32. It is for sensors whose values the
+narrow record cannot hold. Values that neither can hold are refused; nothing is clipped.
 
 Legend: N points, W columns of a wide record, E extra columns.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointseg.errors import DataError
+from pointseg.core.errors import DataError
 
 __all__ = ["Decoded", "DoesNotFit", "Narrow", "RecordFormat", "Wide", "format_of"]
 
@@ -40,61 +41,15 @@ LEVEL_AT, LEVEL_BITS, CLASS_BITS = 5, 7, 5
 WORD = 64
 
 
+class DoesNotFit(ValueError):
+    """A value that a format cannot hold."""
+
+
 class Decoded(NamedTuple):
     """Points of records of shape S: points S + (4,) float32, metres and remission; labels S int64 training ids."""
 
     points: Tensor
     labels: Tensor
-
-
-class RecordFormat(Protocol):
-    """How a point is kept.
-
-    Attributes:
-        name: "narrow" or "wide".
-        extra: names of extra columns.
-        dtype: of an array of records.
-        columns: shape of one record: () or (W,).
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def extra(self) -> tuple[str, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]: ...
-
-    @property
-    def columns(self) -> tuple[int, ...]: ...
-
-    def encode(
-        self, points: NDArray[np.float32], train_ids: NDArray[np.uint8], extra: NDArray[np.float32] | None = None
-    ) -> NDArray[np.generic]:
-        """Points (N, 4), training ids (N,), extra columns (N, E) -> records (N, *columns).
-
-        Raises:
-            DoesNotFit: if a value cannot be kept so.
-        """
-
-    def decode(self, records: Tensor, planes: Tensor | None = None) -> Decoded:
-        """Records (..., *columns) -> points, on the device where they lie.
-
-        Args:
-            planes: (4, ...) float32 to write x, y, z and remission to, of which the result is a view; a column of points
-                that lies in one piece is faster to make and to use than one of every fourth value.
-        """
-
-    def millimetres(self, records: Tensor) -> Tensor:
-        """Records (..., *columns) -> x, y and z in planes: (3, ...) int64."""
-
-    def labels(self, records: Tensor) -> Tensor:
-        """Records (..., *columns) -> (...) int64 training ids."""
-
-
-class DoesNotFit(ValueError):
-    """A value that a format cannot hold."""
 
 
 def _signed_field(records: Integers, at: int, bits: int) -> Integers:
@@ -103,20 +58,78 @@ def _signed_field(records: Integers, at: int, bits: int) -> Integers:
 
 
 def _scaled(values: Any, scale: float, out: Any) -> None:
-    """Whole numbers below 2^24, as float32, divided: the same bits everywhere."""
+    """Whole numbers below 2^24, as float32, divided: the same bits on every device."""
     if isinstance(out, Tensor):
         torch.div(values, scale, out=out)
     else:
         np.divide(values, np.float32(scale), out=out, dtype=np.float32, casting="unsafe")
 
 
-def _fast(records: Tensor, planes: Tensor) -> tuple[Any, Any]:
-    """The same memory as NumPy arrays where it is the processor's: NumPy takes half of torch's time for small integers."""
+def _as_numpy(records: Tensor, planes: Tensor) -> tuple[Any, Any]:
+    """The same memory as NumPy arrays, if it is on the CPU: NumPy takes half of torch's time for small integers."""
     return (records.numpy(), planes.numpy()) if records.device.type == "cpu" else (records, planes)
 
 
+class RecordFormat(ABC):
+    """How a point is stored.
+
+    Attributes:
+        name: "narrow" or "wide".
+        dtype: of an array of records.
+        extra: names of extra columns.
+    """
+
+    name: ClassVar[str]
+    dtype: ClassVar[np.dtype[np.generic]]
+    extra: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[int, ...]:
+        """Shape of one record: () or (W,)."""
+
+    @abstractmethod
+    def encode(
+        self, points: NDArray[np.float32], train_ids: NDArray[np.uint8], extra: NDArray[np.float32] | None = None
+    ) -> NDArray[np.generic]:
+        """Points (N, 4), training ids (N,), extra columns (N, E) -> records (N, *columns).
+
+        Raises:
+            DoesNotFit: if a value cannot be stored.
+        """
+
+    def decode(self, records: Tensor, planes: Tensor | None = None) -> Decoded:
+        """Records (..., *columns) -> points, on the device that holds them.
+
+        Args:
+            planes: (4, ...) float32 to write x, y, z and remission to; the result is a view of it. A column of points that
+                is contiguous is faster to make and to use than one of every fourth value.
+        """
+        if planes is None:
+            shape = records.shape[: records.ndim - len(self.columns)]
+            planes = torch.empty((4, *shape), dtype=torch.float32, device=records.device)
+        self._decode_points(records, planes)
+        return Decoded(planes.movedim(0, -1), self.labels(records))
+
+    @abstractmethod
+    def _decode_points(self, records: Tensor, planes: Tensor) -> None:
+        """Write x, y, z and remission to planes (4, ...)."""
+
+    @abstractmethod
+    def extra_values(self, records: Tensor, names: Sequence[str]) -> Tensor:
+        """Records (..., *columns) -> (..., E) float32, some of the extra columns."""
+
+    @abstractmethod
+    def millimetres(self, records: Tensor) -> Tensor:
+        """Records (..., *columns) -> x, y and z in planes: (3, ...) int64."""
+
+    @abstractmethod
+    def labels(self, records: Tensor) -> Tensor:
+        """Records (..., *columns) -> (...) int64 training ids."""
+
+
 @dataclass(frozen=True)
-class Narrow:
+class Narrow(RecordFormat):
     """8 bytes a point; see the module's table.
 
     Example:
@@ -125,12 +138,9 @@ class Narrow:
         torch.Size([123389, 4])
     """
 
-    name: str = "narrow"
+    name: ClassVar[str] = "narrow"
+    dtype: ClassVar[np.dtype[np.generic]] = np.dtype("<i8")
     extra: tuple[str, ...] = ()
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        return np.dtype("<i8")
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -152,18 +162,18 @@ class Narrow:
             records |= (mm & ((1 << bits) - 1)) << at
         return records.astype(self.dtype, copy=False)
 
-    def decode(self, records: Tensor, planes: Tensor | None = None) -> Decoded:
-        if planes is None:
-            planes = torch.empty((4, *records.shape), dtype=torch.float32, device=records.device)
-        words, columns = _fast(records, planes)
+    def _decode_points(self, records: Tensor, planes: Tensor) -> None:
+        words, columns = _as_numpy(records, planes)
         for axis, (_, at, bits) in enumerate(COORDINATES):
             _scaled(_signed_field(words, at, bits), 1000.0, columns[axis])
         _scaled((words >> LEVEL_AT) & ((1 << LEVEL_BITS) - 1), float(LEVELS), columns[3])
-        return Decoded(planes.movedim(0, -1), self.labels(records))
+
+    def extra_values(self, records: Tensor, names: Sequence[str]) -> Tensor:
+        return records.new_empty((*records.shape, 0), dtype=torch.float32)
 
     def millimetres(self, records: Tensor) -> Tensor:
         planes = torch.empty((3, *records.shape), dtype=torch.int64, device=records.device)
-        words, columns = _fast(records, planes)
+        words, columns = _as_numpy(records, planes)
         for axis, (_, at, bits) in enumerate(COORDINATES):
             columns[axis] = _signed_field(words, at, bits)
         return planes
@@ -189,15 +199,12 @@ def _level(remission: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class Wide:
+class Wide(RecordFormat):
     """20 bytes a point, and 4 for each extra column; see the module's table."""
 
+    name: ClassVar[str] = "wide"
+    dtype: ClassVar[np.dtype[np.generic]] = np.dtype("<i4")
     extra: tuple[str, ...] = ()
-    name: str = "wide"
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        return np.dtype("<i4")
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -218,18 +225,14 @@ class Wide:
             records[:, 5:] = np.ascontiguousarray(extra, np.float32).view(np.int32)
         return records
 
-    def decode(self, records: Tensor, planes: Tensor | None = None) -> Decoded:
-        if planes is None:
-            planes = torch.empty((4, *records.shape[:-1]), dtype=torch.float32, device=records.device)
-        words, columns = _fast(records, planes)
+    def _decode_points(self, records: Tensor, planes: Tensor) -> None:
+        words, columns = _as_numpy(records, planes)
         for axis in range(3):
             _scaled(words[..., axis], 1000.0, columns[axis])
         planes[3] = records[..., 3].contiguous().view(torch.float32)
-        return Decoded(planes.movedim(0, -1), self.labels(records))
 
-    def extra_values(self, records: Tensor) -> Tensor:
-        """(..., E) float32."""
-        return records[..., 5:].contiguous().view(torch.float32)
+    def extra_values(self, records: Tensor, names: Sequence[str]) -> Tensor:
+        return records[..., [5 + self.extra.index(name) for name in names]].contiguous().view(torch.float32)
 
     def millimetres(self, records: Tensor) -> Tensor:
         return records[..., :3].movedim(-1, 0).long().contiguous()
@@ -238,15 +241,17 @@ class Wide:
         return records[..., 4].long()
 
 
-def format_of(name: str, extra: Sequence[str] = (), where: object = "record") -> Narrow | Wide:
-    """The format of a name.
+def format_of(name: str, extra: Sequence[str] = (), where: object = "record") -> RecordFormat:
+    """The format with this name.
 
     Raises:
-        DataError: if there is none, or narrow is to hold extra columns.
+        DataError: if there is none, or extra columns are given for narrow.
     """
     if name == "wide":
         return Wide(tuple(extra))
     if name == "narrow" and not extra:
         return Narrow()
-    what = f"a narrow record holds no {', '.join(extra)}" if name == "narrow" else f"there is no record format {name!r}"
+    what = (
+        f"a narrow record cannot hold {', '.join(extra)}" if name == "narrow" else f"there is no record format {name!r}"
+    )
     raise DataError(what, where=where, remedy="Use narrow, or wide.")

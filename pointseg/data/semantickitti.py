@@ -1,7 +1,7 @@
 """SemanticKITTI's own layout on disk: `sequences/SS/velodyne|labels`, `poses.txt`, `calib.txt`.
 
-The official split (Behley et al., ICCV 2019) goes by sequence, because neighbouring frames show nearly the same scene.
-Labels are required wherever a scan is learned from or scored: a missing label file is an error, never zeros.
+The official split (Behley et al., ICCV 2019) is by sequence, because neighbouring frames show nearly the same scene.
+Training and scoring require labels: a missing label file is an error, never zeros.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointseg.core.errors import ConfigError, DataError
+from pointseg.core.files import expanded, is_folder
+from pointseg.core.limits import require_positive
 from pointseg.data.scan import COLUMNS, LABEL_BYTES, Scan, read_labels, read_points
 from pointseg.data.sources import missing_sequence
-from pointseg.errors import ConfigError, DataError
-from pointseg.files import expanded, is_folder
 
 __all__ = ["OFFICIAL_SPLIT", "SemanticKITTIScans", "find_sequences", "read_poses", "sequence_folders"]
 
@@ -26,6 +27,8 @@ OFFICIAL_SPLIT: Mapping[str, tuple[str, ...]] = {
     "val": ("08",),
     "test": ("11", "12", "13", "14", "15", "16", "17", "18", "19", "20", "21"),
 }
+
+LARGEST_POSE = 1e12  # of a value of a pose: far beyond any drive in metres
 
 
 def find_sequences(root: str | Path | None) -> Path:
@@ -54,7 +57,7 @@ def find_sequences(root: str | Path | None) -> Path:
 
 
 def sequence_folders(folder: Path) -> list[Path]:
-    """The folders within that hold scans, in order of their names; none where it cannot be looked into."""
+    """The subfolders that hold scans, in order of their names; none if the folder cannot be read."""
     try:
         return sorted(child for child in folder.iterdir() if is_folder(child / "velodyne"))
     except OSError:
@@ -66,17 +69,18 @@ class SemanticKITTIScans:
 
     Args:
         root: the data set's folder (see `find_sequences`).
-        sequences: names such as "08"; numbers are taken as well; None for all there are.
-        labelled: whether a label file must stand beside each scan; False reads none; None asks it of the sequences that
-            have a `labels` folder, as in the whole data set, whose test sequences have none.
+        sequences: names such as "08", or numbers; None for all.
+        labelled: whether each scan needs a label file; False reads none; None requires them in sequences that have a
+            `labels` folder, for the test sequences of the whole data set have none.
         remission_scale: what remission is divided by, for sensors that store 0..255.
         columns: names of the float32 columns of a `.bin` file, x, y, z, remission first; others become `Scan.extra`.
-        keyframe_distance: leave out scans that are nearer than this many metres to the last one kept, along the poses.
+        keyframe_distance: skip scans whose pose is nearer than this many metres to that of the last one kept.
+        check_sizes: check the size of every file here, so that a cut-off file is found before work starts.
 
     Raises:
         ConfigError: for a scale or distance that is not positive, or columns without x, y, z, remission.
-        DataError: if a sequence, a label file, the poses for keyframes, or all scans are missing, or a file's size cannot
-            be right. Sizes are checked here, for every file, so that a cut-off file is found before work starts.
+        DataError: if a sequence, a label file, the poses for keyframes, or all scans are missing, or a file has an
+            impossible size.
 
     Example:
         >>> scan = SemanticKITTIScans("semantickitti", ["08"])[0]
@@ -135,7 +139,7 @@ class SemanticKITTIScans:
         labels = labels_path = None
         if self._labelled[path.parent.parent.name]:
             labels, labels_path = read_labels(label_path(path), len(points)), str(label_path(path))
-        return Scan(points, labels, str(path), _pose(path), labels_path, extra)
+        return Scan(points, labels, str(path), _pose(path), labels_path, extra, self.extra)
 
     @property
     def files(self) -> list[Path]:
@@ -167,7 +171,7 @@ class SemanticKITTIScans:
         for path in self._files:
             size = path.stat().st_size if path.is_file() else 0
             if size == 0 or size % record:
-                read_points(path, len(self.columns))  # says what is wrong
+                read_points(path, len(self.columns))  # raises the error
             if self._labelled[path.parent.parent.name]:
                 labels = label_path(path)
                 if not labels.is_file() or labels.stat().st_size != size // record * LABEL_BYTES:
@@ -182,8 +186,7 @@ def _pose(path: Path) -> NDArray[np.float64] | None:
 
 def _keyframes(files: list[Path], distance: float) -> list[Path]:
     """The first file, and each that lies at least `distance` from the last one kept."""
-    if not distance > 0:
-        raise ConfigError(f"{distance} is not positive", where="keyframes.distance")
+    require_positive(distance, "keyframes.distance")
     kept: list[Path] = []
     last: NDArray[np.float64] | None = None
     for path in files:
@@ -232,37 +235,46 @@ def read_poses(poses: Path, calibration: Path) -> NDArray[np.float64]:
     pose is Tr^-1 P Tr.
 
     Raises:
-        DataError: if a file cannot be understood.
+        DataError: if a line is not a 3 x 4 matrix of finite numbers, naming the file and the line.
     """
     cameras = _matrices(poses)
-    transform = np.eye(4)
-    if calibration.is_file():
-        for line in _text(calibration).splitlines():
-            if line.startswith("Tr:"):
-                transform = _matrix(line.removeprefix("Tr:"), calibration)
+    calibrations = _matrices(calibration, "Tr:") if calibration.is_file() else []
+    transform = calibrations[-1] if calibrations else np.eye(4)
     try:
-        return np.linalg.inv(transform) @ cameras @ transform
+        with np.errstate(over="ignore", invalid="ignore"):
+            inverse = np.linalg.inv(transform)
+        if not np.abs(inverse).max() <= LARGEST_POSE:  # the inverse of a nearly singular matrix
+            raise np.linalg.LinAlgError
     except np.linalg.LinAlgError as error:
         raise DataError("Tr has no inverse", where=calibration, remedy="Copy the file again.") from error
+    return inverse @ np.stack(cameras) @ transform if cameras else np.empty((0, 4, 4))
 
 
-def _matrices(path: Path) -> NDArray[np.float64]:
-    lines = [line for line in _text(path).splitlines() if line.strip()]
-    return np.stack([_matrix(line, path) for line in lines]) if lines else np.empty((0, 4, 4))
+def _matrices(path: Path, prefix: str = "") -> list[NDArray[np.float64]]:
+    """The 3 x 4 matrices of the lines that begin with `prefix`, as (4, 4); empty lines are skipped."""
+    lines = enumerate(_lines(path), start=1)
+    return [
+        _matrix(line.removeprefix(prefix), f"{path}:{number}")
+        for number, line in lines
+        if line.strip() and line.startswith(prefix)
+    ]
 
 
-def _matrix(line: str, path: Path) -> NDArray[np.float64]:
+def _matrix(line: str, where: str) -> NDArray[np.float64]:
     try:
-        values = np.array([float(value) for value in line.split()])
-        return np.vstack([values.reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
+        values = np.array([float(value) for value in line.split()]).reshape(3, 4)
     except ValueError as error:
-        raise DataError(
-            f"a line is not a 3 x 4 matrix ({line.strip()[:40]!r})", where=path, remedy="Copy the file again."
-        ) from error
+        what = f"the line is not a 3 x 4 matrix ({line.strip()[:40]!r})"
+        raise DataError(what, where=where, remedy="Copy the file again.") from error
+    # coordinates beyond this are not metres, and their products may overflow
+    if not (np.abs(values) <= LARGEST_POSE).all():
+        what = f"the matrix has a value that is not finite or too large ({line.strip()[:40]!r})"
+        raise DataError(what, where=where, remedy="Copy the file again.")
+    return np.vstack([values, [0.0, 0.0, 0.0, 1.0]])
 
 
-def _text(path: Path) -> str:
+def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"not a text file ({error})", where=path, remedy="Copy the file again.") from error

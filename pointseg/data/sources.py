@@ -1,4 +1,4 @@
-"""Where scans come from: anything with a length that gives a `Scan` by number and names it."""
+"""Sources of scans: anything with a length that gives a `Scan` by number, and what a pass over all of them finds."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pointseg.core.errors import DataError
+from pointseg.core.labels import LabelMap
+from pointseg.core.progress import Update
 from pointseg.data.scan import Scan
-from pointseg.errors import DataError
-from pointseg.labels import LabelMap
 
-__all__ = ["DataSummary", "Progress", "ResidentScans", "ScanSource", "in_order", "inspect", "missing_sequence"]
-
-Progress = Callable[[int, int], None]
+__all__ = ["DataSummary", "ResidentScans", "ScanSource", "in_order", "inspect", "missing_sequence"]
 
 
 class ScanSource(Protocol):
-    """Scans by number. `names[i]` is "SEQUENCE/FRAME", unique within the source; `expected_points` is about how many
-    points there are in all, known without reading them."""
+    """Scans by number. `names[i]` is "SEQUENCE/FRAME", unique within the source; `expected_points` is an estimate of the
+    number of points of all scans, made without reading them."""
 
     @property
     def names(self) -> Sequence[str]: ...
@@ -36,13 +35,13 @@ class ScanSource(Protocol):
 
 
 class ResidentScans:
-    """The scans of another source, made once and kept in memory.
+    """The scans of another source, read once and kept in memory.
 
     Example:
         >>> street = ResidentScans(SyntheticScans(scans=8, seed=0))
     """
 
-    def __init__(self, source: ScanSource, progress: Progress | None = None) -> None:
+    def __init__(self, source: ScanSource, progress: Update | None = None) -> None:
         self.names = list(source.names)
         self._scans: list[Scan] = []
         for index in range(len(source)):
@@ -63,7 +62,7 @@ class ResidentScans:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What a whole pass over a source found.
+    """What a pass over all scans of a source finds.
 
     Attributes:
         scans, points: how many.
@@ -88,12 +87,12 @@ class DataSummary:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of each scan's points by class, in order: the same for raw files and a store of them, another for other
+        """SHA-256 of each scan's points by class, in order: the same for raw files and a store of them, different for other
         scans or labels."""
         return hashlib.sha256(np.ascontiguousarray(self.scan_counts, "<i8").tobytes()).hexdigest()
 
     def to_dict(self, label_map: LabelMap) -> dict[str, Any]:
-        """Plain values: what tracking and bundles keep."""
+        """Plain values for tracking and bundles."""
         return {
             "scans": self.scans,
             "points": self.points,
@@ -106,7 +105,7 @@ class DataSummary:
 
 
 def inspect(
-    source: ScanSource, label_map: LabelMap, *, threads: int = 4, progress: Progress | None = None
+    source: ScanSource, label_map: LabelMap, *, threads: int = 4, progress: Update | None = None
 ) -> DataSummary:
     """Read every scan once: each must be whole and finite, its labels must fit and be known.
 
@@ -117,16 +116,16 @@ def inspect(
         >>> inspect(SemanticKITTIScans(root, [8]), LabelMap.load("semantickitti")).points
     """
 
-    def look(index: int) -> tuple[NDArray[np.int64], float, bool]:
+    def count(index: int) -> tuple[NDArray[np.int64], float, bool]:
         scan = source[index]
-        train_ids = label_map.to_train(scan.required_labels, where=scan.labels_source)
+        train_ids = scan.train_ids(label_map)
         remission = scan.points[:, 3]
         counts = np.bincount(train_ids, minlength=label_map.num_classes + 1).astype(np.int64)
         return counts, float(remission.sum(dtype=np.float64)), bool(remission.min() < 0 or remission.max() > 1)
 
     scan_counts = np.zeros((len(source), label_map.num_classes + 1), np.int64)
     remission_sum, out_of_domain = 0.0, None
-    for index, (counts, scan_remission, outside) in enumerate(in_order(look, len(source), threads)):
+    for index, (counts, scan_remission, outside) in enumerate(in_order(count, len(source), threads)):
         scan_counts[index] = counts
         remission_sum += scan_remission
         if outside and out_of_domain is None:
@@ -139,7 +138,7 @@ def inspect(
 
 
 def missing_sequence(sequence: str, present: Sequence[str], where: object) -> DataError:
-    """What is said when a sequence is not there."""
+    """The error about a sequence that is not in the data."""
     return DataError(
         f"sequence {sequence} is missing",
         where=where,
@@ -147,9 +146,9 @@ def missing_sequence(sequence: str, present: Sequence[str], where: object) -> Da
     )
 
 
-def in_order(look: Callable[[int], Any], count: int, threads: int = 4) -> Iterator[Any]:
-    """Results of `look(0..count-1)` in order; a bounded number in flight, so that an error stops the reading."""
+def in_order(read: Callable[[int], Any], count: int, threads: int = 4) -> Iterator[Any]:
+    """Results of `read(0..count-1)` in order, made by threads; few are in flight, so that an error stops the reading."""
     window = threads * 8
     with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
         for start in range(0, count, window):
-            yield from pool.map(look, range(start, min(start + window, count)))
+            yield from pool.map(read, range(start, min(start + window, count)))

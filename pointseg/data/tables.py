@@ -1,8 +1,8 @@
-"""Scans as records, by number: what training clouds are drawn from.
+"""Scans as records, by number: what training clouds are drawn from, and where they are kept.
 
 A `RecordTable` holds the points of every scan as records (`records`) in an order shuffled once, so that a slice is a fair
-sample, with the surroundings that the features need beside them. It does not matter where it lies: in a packed store on
-disk (`store`), in raw files that are encoded as they are read, in memory, or on a GPU; the samples are the same.
+sample, with the surroundings that the features need beside them. The samples are the same wherever it is kept: in a
+packed store on disk (`store`), in raw files that are encoded as they are read, in memory, or on a GPU.
 
 Legend: N points of a scan, S columns of surroundings.
 """
@@ -11,32 +11,41 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pointseg.data.instances import Instances, instances_of
+from pointseg.core.errors import OutOfMemory
+from pointseg.core.labels import LabelMap
+from pointseg.core.limits import require_choice
+from pointseg.core.memory import free_memory, ran_out
+from pointseg.core.progress import Update
+from pointseg.core.randomness import Purpose, permutation, random_key
+from pointseg.data.features import FeatureSpec
 from pointseg.data.records import RecordFormat, Wide
 from pointseg.data.sampling import Window
 from pointseg.data.scan import Scan
-from pointseg.data.sources import Progress, ScanSource, in_order
-from pointseg.errors import OutOfMemory
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
-from pointseg.randomness import Purpose, key, permutation
+from pointseg.data.sources import ScanSource, in_order
 
 __all__ = [
+    "RESIDENCIES",
     "RecordTable",
     "Records",
+    "Residency",
     "ResidentTable",
     "ScanTable",
-    "find_instances",
+    "choose_residency",
     "part_of",
     "shuffled_order",
     "surroundings_of",
 ]
+
+RESIDENCIES = ("auto", "disk", "memory", "device")
+FREE_SHARE = 0.5  # of what is free: the model, its activations and other processes need the rest
+GIB = 1 << 30
 
 
 class Records(NamedTuple):
@@ -65,9 +74,9 @@ class RecordTable(Protocol):
 
 
 def shuffled_order(name: str, points: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The order (N,) in which the points of the scan "SEQUENCE/FRAME" are kept: it depends on nothing else."""
+    """The order (N,) of the points of the scan "SEQUENCE/FRAME"; it depends on the name and the number of points alone."""
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    return permutation(points, key(Purpose.SHUFFLE, int.from_bytes(digest, "little")))
+    return permutation(points, random_key(Purpose.SHUFFLE, int.from_bytes(digest, "little")))
 
 
 def surroundings_of(features: FeatureSpec, points: Tensor) -> Tensor:
@@ -79,11 +88,11 @@ def part_of(records: Records, window: Window | None) -> Records:
     """A window of a scan's records."""
     if window is None:
         return records
-    return Records(*(_around(tensor, 0, len(tensor), window) for tensor in records))
+    return Records(*(_cyclic_rows(tensor, 0, len(tensor), window) for tensor in records))
 
 
-def _around(tensor: Tensor, first: int, points: int, window: Window) -> Tensor:
-    """Rows of the scan that lies at first .. first + points - 1, a view where the window does not go around."""
+def _cyclic_rows(tensor: Tensor, first: int, points: int, window: Window) -> Tensor:
+    """Rows of the scan at first .. first + points - 1; a view, unless the window passes the scan's end."""
     start, count = window
     end = min(start + count, points)
     straight = tensor[first + start : first + end]
@@ -92,7 +101,7 @@ def _around(tensor: Tensor, first: int, points: int, window: Window) -> Tensor:
 
 
 class ScanTable:
-    """The scans of a source, encoded as they are read; always in the wide format, whatever their values.
+    """The scans of a source, encoded as they are read; always in the wide format.
 
     Args:
         source: of the scans.
@@ -108,34 +117,17 @@ class ScanTable:
 
     def __init__(self, source: ScanSource, label_map: LabelMap, features: FeatureSpec, lengths: Sequence[int]) -> None:
         self.source, self.label_map, self.features, self.lengths = source, label_map, features, lengths
-        self.format: RecordFormat = Wide()
+        self.format: RecordFormat = Wide(features.extra)
 
     def read(self, scan: int, window: Window | None = None) -> Records:
         return part_of(self.encode(self.source[scan], self.source.names[scan]), window)
 
     def encode(self, scan: Scan, name: str) -> Records:
         """A scan as records, shuffled."""
-        train_ids = self.label_map.to_train(scan.required_labels, where=scan.labels_source)
         order = torch.from_numpy(shuffled_order(name, len(scan.points)))
-        records = torch.from_numpy(Wide().encode(scan.points, train_ids))
+        further = scan.with_columns(self.features.extra)[:, 4:]
+        records = torch.from_numpy(self.format.encode(scan.points, scan.train_ids(self.label_map), further))
         return Records(records[order], surroundings_of(self.features, torch.from_numpy(scan.points))[order])
-
-
-def find_instances(source: ScanSource, label_map: LabelMap, progress: Progress | None = None) -> Instances:
-    """Objects of all scans of a source, by the instance ids of their labels, in the order of a `ScanTable`'s points."""
-
-    def look(index: int) -> Instances:
-        scan = source[index]
-        raw = scan.required_labels[shuffled_order(source.names[index], len(scan.points))]
-        labels, sizes, rows = instances_of(raw, label_map.to_train(raw, where=scan.labels_source))
-        return Instances(np.full(len(labels), index, np.int64), labels, sizes, rows)
-
-    found = []
-    for index, part in enumerate(in_order(look, len(source))):
-        found.append(part)
-        if progress:
-            progress(index + 1, len(source))
-    return Instances.joined(found)
 
 
 class ResidentTable:
@@ -153,16 +145,14 @@ class ResidentTable:
         >>> resident = ResidentTable(table, torch.device("cuda"))
     """
 
-    def __init__(
-        self, table: RecordTable, device: torch.device | str = "cpu", progress: Progress | None = None
-    ) -> None:
+    def __init__(self, table: RecordTable, device: torch.device | str = "cpu", progress: Update | None = None) -> None:
         self.format, self.lengths = table.format, list(table.lengths)
         self.device = torch.device(device)
         self._first = np.concatenate([[0], np.cumsum(self.lengths)]).tolist()
         try:
             self._tensors = self._load(table, progress)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "alloc" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
                 raise
             raise OutOfMemory(
                 f"{self._first[-1]:,} training points do not fit into the memory of {self.device}",
@@ -170,7 +160,7 @@ class ResidentTable:
                 remedy="Set data.residency=disk, or memory instead of device.",
             ) from error
 
-    def _load(self, table: RecordTable, progress: Progress | None) -> Records:
+    def _load(self, table: RecordTable, progress: Update | None) -> Records:
         tensors: Records | None = None
         for index, part in enumerate(in_order(table.read, len(self.lengths))):
             if tensors is None:
@@ -179,8 +169,8 @@ class ResidentTable:
                 tensors = Records(
                     *(torch.empty(s, dtype=t, device=self.device) for s, t in zip(shapes, types, strict=True))
                 )
-            for whole, tensor in zip(tensors, part, strict=True):
-                whole[self._first[index] : self._first[index + 1]] = tensor
+            for target, tensor in zip(tensors, part, strict=True):
+                target[self._first[index] : self._first[index + 1]] = tensor
             if progress:
                 progress(index + 1, len(self.lengths))
         assert tensors is not None
@@ -192,4 +182,40 @@ class ResidentTable:
 
     def read(self, scan: int, window: Window | None = None) -> Records:
         first, points = self._first[scan], self.lengths[scan]
-        return Records(*(_around(t, first, points, window or Window(0, points)) for t in self._tensors))
+        return Records(*(_cyclic_rows(t, first, points, window or Window(0, points)) for t in self._tensors))
+
+
+@dataclass(frozen=True)
+class Residency:
+    """Where the training scans are kept: "disk", "memory" or "device", which device, and the reason in words."""
+
+    place: str
+    device: torch.device
+    reason: str
+
+
+def choose_residency(wanted: str, need: int, device: torch.device) -> Residency:
+    """Decide where the training scans are kept.
+
+    Args:
+        wanted: "disk", "memory", "device", or "auto": the place nearest to the model that has room.
+        need: bytes of all training records with their surroundings.
+        device: where the model trains.
+
+    Raises:
+        ConfigError: if there is no such place.
+
+    Example:
+        >>> choose_residency("auto", 2 << 30, torch.device("cuda")).place
+        'device'
+    """
+    require_choice(wanted, RESIDENCIES, "data.residency", "residency")
+    cpu, size = torch.device("cpu"), f"{need / GIB:.2f} GiB"
+    if wanted != "auto":
+        return Residency(wanted, device if wanted == "device" else cpu, f"{size}, as data.residency says")
+    if device.type == "cuda" and need <= FREE_SHARE * (free := free_memory(device)):
+        return Residency("device", device, f"{size} of {free / GIB:.1f} GiB free there")
+    free = free_memory(cpu)
+    if need <= FREE_SHARE * free:
+        return Residency("memory", cpu, f"{size} of {free / GIB:.1f} GiB free")
+    return Residency("disk", cpu, f"{size} is too much for the {free / GIB:.1f} GiB of memory that are free")

@@ -1,4 +1,4 @@
 """Trained models in other forms: ONNX, 8-bit ONNX, a Triton model repository. Needs the extra `export`.
 
-Nothing is imported here: `runtime`, which runs an exported model, needs onnxruntime only.
+To run an exported model, `engine.onnx_model` needs onnxruntime only.
 """

@@ -1,12 +1,11 @@
-"""8-bit weights and activations after training, kept only if the labels stay what they were.
+"""Quantise an exported model to 8 bits, and keep the result only if its labels hardly change.
 
-Dynamic quantisation: weights are stored in 8 bits, each output channel with its own scale, and activations get their
-scale as they come. It needs no calibration, and on synthetic streets it agreed with float32 more often than static
-quantisation did (docs/export.md). In float32 stay what sees coordinates first; the last one, which makes the
-logits; what is computed once a cloud; and the layer before a max, whose weight is the left factor of its product.
+Dynamic quantisation: weights are stored in 8 bits with a scale for each output channel, and activations are scaled when they
+occur. It needs no calibration and agreed with float32 more often than static quantisation did (docs/export.md). The layers
+that the model names (`float32_nodes`) and the last one, which gives the logits, stay in float32.
 
-Weights are unsigned: products of unsigned and signed bytes saturate on processors without VNNI, so the same file would
-give other labels there.
+Weights are unsigned: products of unsigned and signed bytes saturate on processors without VNNI, where the same file would
+give other labels.
 """
 
 from __future__ import annotations
@@ -14,25 +13,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from pointseg.bundle import TrainedModel
+from pointseg.core.errors import ConfigError
+from pointseg.core.files import whole_file
+from pointseg.core.labels import LabelMap
 from pointseg.data.sources import ScanSource
-from pointseg.errors import ConfigError
+from pointseg.engine.bundle import EXPORT, TrainedModel, write_description
+from pointseg.engine.onnx_model import OnnxModel
+from pointseg.engine.predictor import Predictor
 from pointseg.exporting.compare import Comparison, compare
-from pointseg.exporting.onnx_file import Check, export_onnx, write_description
-from pointseg.exporting.runtime import MODEL, OnnxModel
-from pointseg.files import whole_file
-from pointseg.labels import LabelMap
-from pointseg.predictor import Predictor
+from pointseg.exporting.onnx_file import ExportCheck, export_onnx
 
 __all__ = ["export_int8", "quantize"]
-
-ONCE_A_CLOUD = (".pooled", ".matrix", "head_global")
 
 
 def export_int8(
@@ -45,28 +43,28 @@ def export_int8(
     min_agreement: float = 0.97,
     max_miou_loss: float = 0.01,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Check, Comparison]:
+) -> tuple[ExportCheck, Comparison]:
     """Write a quantised `model.onnx` and `model.yaml` into a folder.
 
     Args:
         source: labelled scans on which it is compared with float32 in ONNX Runtime.
-        scans: how many of them.
-        min_agreement: the least share of points that keep their class.
-        max_miou_loss: the largest loss of mIoU, 0.01 being one percentage point.
+        scans: how many of them are used.
+        min_agreement: the smallest share of points that must keep their class.
+        max_miou_loss: the largest loss of mIoU; 0.01 is one percentage point.
 
     Returns:
-        The check of the float32 file that it was made from, and the comparison.
+        The check of the float32 file that was quantised, and the comparison.
 
     Raises:
         ConfigError: if the model changes more than the limits allow; nothing is left behind.
-        As `export_onnx` and `compare`.
+        PointsegError: as `export_onnx` and `compare`.
     """
-    path = Path(folder) / MODEL
+    path = Path(folder) / EXPORT
     with tempfile.TemporaryDirectory(prefix="pointseg-") as place:
         check = export_onnx(trained, place)
         before = Predictor(dataclasses.replace(trained, model=OnnxModel(check.path)))
         with whole_file(path) as temporary:
-            quantize(check.path, temporary)
+            quantize(check.path, temporary, trained.model.float32_nodes)
             after = Predictor(dataclasses.replace(trained, model=OnnxModel(temporary)))
             comparison = compare(
                 ("float32", before), ("int8", after), source, label_map=label_map, scans=scans, progress=progress
@@ -76,15 +74,14 @@ def export_int8(
     return check, comparison
 
 
-def quantize(file: Path, result: Path) -> None:
-    """Write the quantised form of a `model.onnx` of ours, with its metadata."""
+def quantize(file: Path, result: Path, float32_nodes: Sequence[str]) -> None:
+    """Write the quantised form of an exported file, with its metadata; nodes of these patterns stay in float32."""
     model = onnx.load(file)
     layers = [node.name for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
-    kept = {layers[-1], "local.0", "input_transform.shared.0"}
-    kept |= {name for name in layers if any(part in name for part in ONCE_A_CLOUD)}
+    kept = {layers[-1], *(name for name in layers if any(fnmatchcase(name, pattern) for pattern in float32_nodes))}
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it warns on the root logger, of preparations that our graph does not need
+    root.setLevel(logging.ERROR)  # it warns, on the root logger, of missing preparations that this graph does not need
     try:
         quantize_dynamic(
             model,
@@ -104,7 +101,7 @@ def quantize(file: Path, result: Path) -> None:
 def _refuse(comparison: Comparison, min_agreement: float, max_miou_loss: float) -> None:
     if comparison.agreement < min_agreement:
         raise ConfigError(
-            f"in 8 bits {100 * comparison.agreement:.2f} % of the points keep their class, fewer than the limit of "
+            f"in 8 bits only {100 * comparison.agreement:.2f} % of the points keep their class; the limit is "
             f"{100 * min_agreement:g} %",
             where=f"min_agreement={min_agreement}",
             remedy="Use format=onnx, or lower the limit.",

@@ -1,36 +1,41 @@
-"""`model.onnx`, checked against the model it came from before it gets its name, and `model.yaml` beside it."""
+"""Write a model as `model.onnx`, checked against the model it came from, and `model.yaml` beside it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
-import yaml
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
-from pointseg.bundle import DESCRIPTION, TrainedModel
-from pointseg.errors import CheckpointError, ConfigError
-from pointseg.exporting.graph import build_graph, metadata_of
-from pointseg.exporting.runtime import MODEL, OnnxModel
-from pointseg.files import whole_file, write_text
-from pointseg.models import PointNetSeg
-from pointseg.models.pointnet_inference import fold_model
+from pointseg.core.errors import CheckpointError
+from pointseg.core.files import whole_file
+from pointseg.engine.bundle import EXPORT, TrainedModel, write_description
+from pointseg.engine.onnx_model import INPUT, OUTPUT, OnnxModel
+from pointseg.models import SegmentationModel
 
-__all__ = ["CHECKED_POINTS", "Check", "export_onnx", "onnx_model", "write_description"]
+__all__ = ["CHECKED_POINTS", "ExportCheck", "build_graph", "export_onnx", "graph_name"]
 
+OPSET, IR_VERSION = 17, 8  # which ONNX Runtime reads since 1.12 (2022)
 CHECKED_POINTS = (1, 17, 4096, 130_000)
-TOLERANCE = 1e-4  # of the largest logit, and at least absolute: rounding of sums in another order is far below
+TOLERANCE = 1e-4  # relative to the largest logit, and at least absolute; sums in another order differ by far less
 
 
 @dataclass(frozen=True)
-class Check:
-    """What the check of an exported file found.
+class ExportCheck:
+    """How far an exported file is from the model.
 
     Attributes:
         path: the file.
-        difference: points of a cloud -> largest difference of a logit to the model's.
-        largest: the largest logit.
+        difference: points of a cloud -> largest absolute difference of a logit.
+        largest: the largest absolute logit.
     """
 
     path: Path
@@ -45,23 +50,29 @@ class Check:
         )
 
 
-def export_onnx(trained: TrainedModel, folder: str | Path) -> Check:
-    """Write `model.onnx` and `model.yaml` into a folder; files of these names are replaced.
+def export_onnx(trained: TrainedModel, folder: str | Path) -> ExportCheck:
+    """Write `model.onnx` and `model.yaml` into a folder, replacing files of these names.
 
     The file is checked by ONNX's own checker and, in ONNX Runtime, against the model on clouds of `CHECKED_POINTS`
-    points; it gets its name only after that.
+    points. It gets its name only after that.
 
     Raises:
-        ConfigError: if the model is not a PointNetSeg, or onnx or onnxruntime is not installed.
-        CheckpointError: if the file does not compute what the model does; nothing is left behind.
+        ConfigError: if the model cannot be exported, or onnx or onnxruntime is not installed.
+        CheckpointError: if the file computes something else than the model; nothing is left behind.
         OutputError: if it cannot be written.
 
     Example:
         >>> print(export_onnx(bundle.load(run_folder), "export"))
         logits of clouds of 1, 17, 4,096, 130,000 points differ by at most 1.5e-05 (the largest is 21.3)
     """
-    path = Path(folder) / MODEL
-    model = onnx_model(trained)
+    path = Path(folder) / EXPORT
+    metadata = {
+        "pointseg.features": trained.features.to_dict(),
+        "pointseg.class_names": list(trained.label_map.class_names),
+        "pointseg.label_map_hash": trained.label_map.hash,
+        "pointseg.inference": dict(trained.inference),
+    }
+    model = build_graph(trained.model, {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()})
     with whole_file(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
         onnx.checker.check_model(str(temporary), full_check=True)
@@ -70,35 +81,9 @@ def export_onnx(trained: TrainedModel, folder: str | Path) -> Check:
     return check
 
 
-def onnx_model(trained: TrainedModel) -> onnx.ModelProto:
-    """The graph of a trained model with its metadata.
-
-    Raises:
-        ConfigError: if the model is not a PointNetSeg.
-    """
-    if not isinstance(trained.model, PointNetSeg):
-        raise ConfigError(
-            f"a {type(trained.model).__name__} cannot be exported",
-            where="checkpoint",
-            remedy="Name a checkpoint, run folder or bundle of a PointNetSeg.",
-        )
-    return build_graph(fold_model(trained.model), metadata_of(trained))
-
-
-def write_description(trained: TrainedModel, folder: Path) -> Path:
-    """`model.yaml`, as in a bundle: what `Predictor` needs beside the weights."""
-    text = yaml.safe_dump(trained.describe(), sort_keys=False, allow_unicode=True)
-    write_text(folder / DESCRIPTION, text)
-    return folder / DESCRIPTION
-
-
 @torch.inference_mode()
-def _compared(trained: TrainedModel, file: Path, path: Path) -> Check:
-    """Compare a file with the model on random scans.
-
-    Raises:
-        CheckpointError: if they differ.
-    """
+def _compared(trained: TrainedModel, file: Path, path: Path) -> ExportCheck:
+    """Compare a file with the model on random scans."""
     exported, model = OnnxModel(file), trained.model
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
@@ -107,17 +92,78 @@ def _compared(trained: TrainedModel, file: Path, path: Path) -> Check:
     largest = 0.0
     for points in CHECKED_POINTS:
         scan_N4 = low + (high - low) * torch.rand(points, 4, generator=generator)
-        features_1NF = trained.features(trained.features.measure(scan_N4))[None]
-        expected = model.eval()(features_1NF.to(device)).float().cpu()
+        further = [
+            torch.randn(points, 1, generator=generator) * trained.features.scale[name] + trained.features.offset[name]
+            for name in trained.features.extra
+        ]
+        scan = torch.cat([scan_N4, *further], dim=1)
+        features_1NF = trained.features(trained.features.measure(scan))[None]
+        expected = model.eval().predicted(features_1NF.to(device)).float().cpu()
         found = exported(features_1NF)
         difference[points] = float((found - expected).abs().max())
         size = float(expected.abs().max())
         largest = max(largest, size)
-        if not difference[points] <= TOLERANCE * max(1.0, size):  # a NaN is refused as well
+        if not difference[points] <= TOLERANCE * max(1.0, size):  # refuses NaN as well
             raise CheckpointError(
                 f"the exported model differs from the model by {difference[points]:.3g} for {points:,} points, where "
                 f"logits are up to {size:.3g}",
                 where=path,
                 remedy="Check the checkpoint's weights, and the versions of onnx and onnxruntime.",
             )
-    return Check(path, difference, largest)
+    return ExportCheck(path, difference, largest)
+
+
+def build_graph(model: SegmentationModel, metadata: dict[str, str] | None = None) -> onnx.ModelProto:
+    """The graph of a model, float32, with B and N dynamic, and `metadata` stored in it.
+
+    Raises:
+        ConfigError: if the model cannot be exported.
+
+    Example:
+        >>> onnx.save(build_graph(PointNetSeg(4, 19)), "model.onnx")
+    """
+    graph = Graph()
+    model.write_onnx(graph)
+    ends = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["clouds", "points", size])
+        for name, size in ((INPUT, model.in_features), (OUTPUT, model.num_classes))
+    }
+    onnx_graph = helper.make_graph(
+        graph.nodes, graph_name(model), [ends[INPUT]], [ends[OUTPUT]], initializer=graph.initializers
+    )
+    opset = helper.make_opsetid("", OPSET)
+    onnx_model = helper.make_model(onnx_graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="pointseg")
+    helper.set_model_props(onnx_model, metadata or {})
+    return onnx_model
+
+
+def graph_name(model: SegmentationModel) -> str:
+    """The model's name in a graph and in a model repository, such as "pointnetseg"."""
+    return model.title.lower()
+
+
+class Graph:
+    """A `models.GraphWriter` that collects ONNX nodes and initializers."""
+
+    input, output = INPUT, OUTPUT
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def node(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
+        return name
+
+    def floats(self, name: str, values: Tensor) -> str:
+        return self._initializer(name, values.detach().cpu().float().contiguous().numpy())
+
+    def integers(self, values: Sequence[int]) -> str:
+        name = "integers." + "_".join(map(str, values))
+        if all(known.name != name for known in self.initializers):
+            self._initializer(name, np.array(values, np.int64))
+        return name
+
+    def _initializer(self, name: str, values: NDArray[Any]) -> str:
+        self.initializers.append(numpy_helper.from_array(values, name))
+        return name

@@ -1,25 +1,24 @@
-"""A model repository for NVIDIA Triton: `pointnetseg/config.pbtxt` and `pointnetseg/1/model.onnx`."""
+"""Write a model repository for NVIDIA Triton: `NAME/config.pbtxt` and `NAME/1/model.onnx`, NAME such as `pointnetseg`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pointseg.bundle import TrainedModel
-from pointseg.exporting.onnx_file import Check, export_onnx
-from pointseg.exporting.runtime import INPUT, OUTPUT
-from pointseg.files import write_text
+from pointseg.core.files import write_text
+from pointseg.engine.bundle import TrainedModel
+from pointseg.engine.onnx_model import INPUT, OUTPUT
+from pointseg.exporting.onnx_file import ExportCheck, export_onnx, graph_name
 
-__all__ = ["NAME", "REPOSITORY", "config_text", "export_triton"]
+__all__ = ["REPOSITORY", "export_triton", "triton_repository"]
 
-NAME = "pointnetseg"
-REPOSITORY = "model_repository"  # not "triton": beside such a folder `import triton`, which torch tries, would find it
+REPOSITORY = "model_repository"  # not "triton": torch's own `import triton` would find a folder of that name
 
-# max_batch_size counts clouds. Triton joins requests only if their clouds have one number of points: all other
-# dimensions of a batch must agree (no ragged batching), so none is padded and results do not depend on neighbours.
+# max_batch_size counts clouds. Triton joins only requests whose clouds have the same number of points, since the other
+# dimensions of a batch must agree; so no cloud is padded, and results do not depend on other requests.
 CONFIG = """\
 name: "{name}"
 backend: "onnxruntime"
-max_batch_size: {largest_batch}
+max_batch_size: 32
 input [
   {{
     name: "{input}"
@@ -36,52 +35,38 @@ output [
 ]
 instance_group [
   {{
-    count: {instances}
+    count: 1
     kind: KIND_AUTO
   }}
 ]
 dynamic_batching {{
-  max_queue_delay_microseconds: {delay}
+  max_queue_delay_microseconds: 1000
 }}
 """
 
 
-def config_text(
-    in_features: int, num_classes: int, *, largest_batch: int = 32, instances: int = 1, delay: int = 1000
-) -> str:
-    """The text of `config.pbtxt`.
+def export_triton(trained: TrainedModel, folder: str | Path) -> ExportCheck:
+    """Write `model_repository/NAME` into a folder, NAME being the model's class in lower case.
 
-    Args:
-        largest_batch: clouds that Triton may join into one run.
-        instances: copies of the model on each device.
-        delay: microseconds that a request may wait for others.
-    """
-    return CONFIG.format(
-        name=NAME,
-        input=INPUT,
-        output=OUTPUT,
-        features=in_features,
-        classes=num_classes,
-        largest_batch=largest_batch,
-        instances=instances,
-        delay=delay,
-    )
-
-
-def export_triton(trained: TrainedModel, folder: str | Path) -> Check:
-    """Write `model_repository/pointnetseg` into a folder; Triton's `--model-repository` names `model_repository`.
-
-    The model is checked as `export_onnx` does. `model.yaml` lies beside it, so `Predictor.load` takes the version
-    folder; the configuration comes last, because Triton takes up a model when it finds one.
+    The model is checked as in `export_onnx`. `model.yaml` lies beside it, so `Predictor.load` takes the version folder.
+    The configuration is written last, because Triton loads a model as soon as it finds one.
 
     Raises:
-        As `export_onnx`.
+        PointsegError: as `export_onnx`.
 
     Example:
         >>> export_triton(bundle.load(run_folder), "export").path
         PosixPath('export/model_repository/pointnetseg/1/model.onnx')
     """
-    model = Path(folder) / REPOSITORY / NAME
-    check = export_onnx(trained, model / "1")
-    write_text(model / "config.pbtxt", config_text(trained.model.in_features, trained.model.num_classes))
+    name, model = graph_name(trained.model), trained.model
+    place = Path(folder) / REPOSITORY / name
+    check = export_onnx(trained, place / "1")
+    text = CONFIG.format(name=name, input=INPUT, output=OUTPUT, features=model.in_features, classes=model.num_classes)
+    write_text(place / "config.pbtxt", text)
     return check
+
+
+def triton_repository(trained: TrainedModel, folder: Path) -> Path:
+    """`export_triton` into `folder`; returns the repository, which is what a registry keeps."""
+    export_triton(trained, folder)
+    return folder / REPOSITORY

@@ -1,48 +1,36 @@
-"""Segmentation models: plain `nn.Module`s that know nothing of data sets, Lightning or Hydra.
-
-`build` makes a model from the plain values that `describe` gives; a checkpoint or bundle keeps those, so that loading
-one never runs code that a file names: only the classes registered here are built.
-"""
+"""Segmentation models: plain `nn.Module`s that know nothing of data sets, Lightning or Hydra."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pointseg.core.extras import Extras, Prepare
+from pointseg.models.architectures import (
+    MODELS,
+    ModelClasses,
+    describe_model,
+    from_section,
+    name_of,
+    rebuild_model,
+)
+from pointseg.models.base import GraphWriter, SegmentationModel
+from pointseg.models.frnet.network import FRNet
+from pointseg.models.outputs import ImageLogits, TrainingOutputs
+from pointseg.models.pointnet.network import PointNetSeg
+from pointseg.models.waffleiron.network import WaffleIron
 
-from pointseg.errors import CheckpointError
-from pointseg.models.base import SegmentationModel
-from pointseg.models.pointnet import PointNetSeg
-
-__all__ = ["MODELS", "PointNetSeg", "SegmentationModel", "build", "describe"]
-
-MODELS: dict[str, type[SegmentationModel]] = {"PointNetSeg": PointNetSeg}
-
-
-def describe(model: SegmentationModel) -> dict[str, Any]:
-    """Plain values from which `build` makes an equal architecture."""
-    return {"name": type(model).__name__, **model.hyperparameters}
-
-
-def build(architecture: Mapping[str, Any]) -> SegmentationModel:
-    """The model that `describe` described, with fresh weights.
-
-    Raises:
-        CheckpointError: if no such model is registered, or it does not take these values.
-
-    Example:
-        >>> build({"name": "PointNetSeg", "in_features": 6, "num_classes": 19})
-    """
-    values = dict(architecture)
-    name = values.pop("name", None)
-    if name not in MODELS:
-        raise CheckpointError(
-            f"there is no model {name!r}", where="architecture", remedy=f"Known: {', '.join(sorted(MODELS))}."
-        )
-    try:
-        return MODELS[name](**values)
-    except TypeError as error:
-        raise CheckpointError(
-            f"model {name} does not take these values ({error})",
-            where="architecture",
-            remedy="The file was written by another version of pointseg; use that version.",
-        ) from error
+__all__ = [
+    "MODELS",
+    "Extras",
+    "FRNet",
+    "GraphWriter",
+    "ImageLogits",
+    "ModelClasses",
+    "PointNetSeg",
+    "Prepare",
+    "SegmentationModel",
+    "TrainingOutputs",
+    "WaffleIron",
+    "rebuild_model",
+    "describe_model",
+    "from_section",
+    "name_of",
+]

@@ -1,15 +1,16 @@
-"""What a container of Azure ML holds: where the model lies, what it is called, and how many cores it may use."""
+"""What a container of Azure ML holds: the model, what it is called, the cores it may use, and the settings it is given."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from pointseg.bundle import DESCRIPTION, WEIGHTS, TrainedModel
-from pointseg.errors import CheckpointError
-from pointseg.prediction.output import model_identity
+from pointseg.core.errors import CheckpointError, ConfigError
+from pointseg.core.processes import usable_cores
+from pointseg.engine.bundle import DESCRIPTION, WEIGHTS, TrainedModel
+from pointseg.engine.prediction.output import model_identity
 
-__all__ = ["available_cores", "find_bundle", "model_of", "threads_of_worker"]
+__all__ = ["available_cores", "find_bundle", "model_of", "number_setting", "switch_setting", "threads_of_worker"]
 
 DEPTH = 4  # folders down: Azure mounts a model below its own name, an MLflow model has model/artifacts/bundle
 REGISTERED = "azureml-models"  # /var/azureml-app/azureml-models/NAME/VERSION
@@ -58,7 +59,7 @@ def model_of(bundle: Path, trained: TrainedModel) -> dict[str, str]:
     """What callers are told: name and version of a model registered with Azure, by where it is mounted; elsewhere the
     architecture, and the beginning of the SHA-256 that stands for weights and settings."""
     identity = model_identity(trained)
-    name, version = type(trained.model).__name__, identity[:12]
+    name, version = trained.model.title, identity[:12]
     parts = bundle.resolve().parts
     if REGISTERED in parts[:-2]:
         place = parts.index(REGISTERED)
@@ -80,7 +81,7 @@ def threads_of_worker(default: int) -> int:
 
 def available_cores(control_group: Path = CONTROL_GROUP) -> int:
     """Cores that this process may run on, within the limit of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # of either version
         try:
             words = " ".join((control_group / name).read_text(encoding="ascii") for name in names).split()
@@ -90,3 +91,25 @@ def available_cores(control_group: Path = CONTROL_GROUP) -> int:
         if quota > 0 and period > 0:
             cores = min(cores, max(1, quota // period))
     return cores
+
+
+def switch_setting(name: str) -> bool:
+    """Whether a variable of the environment says true or 1."""
+    return os.environ.get(name, "").lower() in ("true", "1")
+
+
+def number_setting(name: str, default: float, *, may_be_zero: bool = False) -> float:
+    """The number in a variable of the environment.
+
+    Raises:
+        ConfigError: if it is none, infinite, negative, or zero where that makes no sense.
+    """
+    text = os.environ.get(name, "")
+    try:
+        value = float(text or default)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf") or (value == 0 and not may_be_zero):
+        kind = "no number" if may_be_zero else "no number above 0"
+        raise ConfigError(f"{text!r} is {kind}", where=name, remedy="Mend the setting, or leave it out.")
+    return value

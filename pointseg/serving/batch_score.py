@@ -32,22 +32,23 @@ from pathlib import Path
 
 import torch
 
-from pointseg.data.checking import shown
-from pointseg.errors import ConfigError, PointsegError
-from pointseg.files import check_writable, write_text
-from pointseg.formats import KINDS, require_packages
-from pointseg.prediction.files import predict_files
-from pointseg.prediction.inputs import PROBABILITIES, WRITES, Item, target_of
-from pointseg.prediction.output import Share
-from pointseg.predictor import Predictor
-from pointseg.redact import install_log_redaction, redact_text
-from pointseg.serving.azure_model import find_bundle, threads_of_worker
+from pointseg.core.errors import ConfigError, PointsegError
+from pointseg.core.files import check_writable, write_text
+from pointseg.core.ranks import Ranks
+from pointseg.core.redaction import install_log_redaction, redact_text
+from pointseg.data.checks.findings import shown
+from pointseg.data.formats import KINDS, require_packages
+from pointseg.data.formats.cloud_files import PROBABILITIES_SUFFIX
+from pointseg.engine.prediction.files import predict_files
+from pointseg.engine.prediction.inputs import LABEL_TARGETS, Item, target_of
+from pointseg.engine.predictor import Predictor
+from pointseg.serving.azure_model import find_bundle, number_setting, switch_setting, threads_of_worker
 
-__all__ = ["FAILED", "init", "place_of", "run"]
+__all__ = ["FAILED_FOLDER", "init", "place_of", "run"]
 
 log = logging.getLogger("pointseg.batch")
 
-FAILED = "failed"  # folder of the output: what was wrong with files, a text each
+FAILED_FOLDER = "failed"  # folder of the output: what was wrong with files, a text each
 MOUNTED = "INPUT_"  # Azure mounts the input called NAME as .../INPUT_NAME
 BESIDE = re.compile(r"(?:^|/)sequences/[^/]+/")
 OF_INPUTS = ("AZURE_ML_INPUT", "AZUREML_DATAREFERENCE")  # variables that name such folders, as the driver's
@@ -105,11 +106,13 @@ def _begin(words: list[str]) -> _Batch:
     bases = [base] if base else [*_after(others, OF_INPUT), *map(_folder_of, os.environ.items())]
     torch.set_num_threads(threads_of_worker(torch.get_num_threads()))
     model = find_bundle(given.bundle or os.environ.get("AZUREML_MODEL_DIR", ""))
-    predictor = Predictor.load(model, "cuda" if torch.cuda.is_available() else "cpu", strict=_switch("POINTSEG_STRICT"))
+    predictor = Predictor.load(
+        model, "cuda" if torch.cuda.is_available() else "cpu", strict=switch_setting("POINTSEG_STRICT")
+    )
     write = os.environ.get("POINTSEG_WRITE") or "auto"
-    if write not in WRITES:
-        raise ConfigError(f"there is no {write!r}", where="POINTSEG_WRITE", remedy=f"Use {', '.join(WRITES)}.")
-    scale = _number("POINTSEG_REMISSION_SCALE", 0)
+    if write not in LABEL_TARGETS:
+        raise ConfigError(f"there is no {write!r}", where="POINTSEG_WRITE", remedy=f"Use {', '.join(LABEL_TARGETS)}.")
+    scale = number_setting("POINTSEG_REMISSION_SCALE", 0, may_be_zero=True)
     log.info("Loaded %s; %d threads; labels go to %s", model, torch.get_num_threads(), output)
     return _Batch(
         predictor,
@@ -118,7 +121,7 @@ def _begin(words: list[str]) -> _Batch:
         # the output is mounted, and such a disk may not lock files; Azure gives each file to one machine
         Path(tempfile.gettempdir()) / f"pointseg-{hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]}",
         write,
-        _switch("POINTSEG_PROBABILITIES"),
+        switch_setting("POINTSEG_PROBABILITIES"),
         scale or None,
     )
 
@@ -159,7 +162,7 @@ def run(mini_batch: list[str]) -> list[str]:
             _batch.output,
             probabilities=_batch.probabilities,
             remission_scale=_batch.remission_scale,
-            share=Share(),  # Azure has shared the files out; RANK, where it is set, is another's
+            ranks=Ranks(),  # Azure has shared the files out; RANK, where it is set, is another's
             locks=_batch.locks,
         )
         for note, file, files in found.notes.values():
@@ -177,7 +180,7 @@ def run(mini_batch: list[str]) -> list[str]:
 def _is_other(source: Path) -> bool:
     """Whether a file is none that `pointseg.predict` would take up: of another kind, hidden, or beside a sequence's scans."""
     name, place = source.name, source.as_posix()
-    known = source.suffix.lower() in KINDS and not name.startswith(".") and not name.endswith(PROBABILITIES)
+    known = source.suffix.lower() in KINDS and not name.startswith(".") and not name.endswith(PROBABILITIES_SUFFIX)
     return not known or (BESIDE.search(place) is not None and SEQUENCE.search(place) is None)
 
 
@@ -236,25 +239,10 @@ def _source_of(named: str, items: list[Item]) -> Path:
 def _note_of(source: Path) -> Path:
     assert _batch is not None
     place = place_of(source, _batch.bases)
-    return _batch.output / FAILED / place.with_name(f"{place.name}.txt")
+    return _batch.output / FAILED_FOLDER / place.with_name(f"{place.name}.txt")
 
 
 def _report(source: Path, text: str) -> None:
     """Say what is wrong with a file, in the log and beside the results."""
     log.error("%s", text)
     write_text(_note_of(source), f"{text}\n")
-
-
-def _switch(name: str) -> bool:
-    return os.environ.get(name, "").lower() in ("true", "1")
-
-
-def _number(name: str, default: float) -> float:
-    text = os.environ.get(name, "")
-    try:
-        value = float(text or default)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"{text!r} is no number", where=name, remedy="Mend the setting, or leave it out.")
-    return value

@@ -30,11 +30,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pointseg.data.scan_record import make_record
-from pointseg.errors import ConfigError, OutputError
-from pointseg.files import check_writable, write_text
-from pointseg.randomness import Purpose, key, unit
-from pointseg.serving.wire import Scored
+from pointseg.core.errors import ConfigError, OutputError
+from pointseg.core.files import check_writable, write_text
+from pointseg.core.randomness import Purpose, random_key, unit
+from pointseg.quality.scan_record import make_record
+from pointseg.serving.wire import CloudLabels
 
 __all__ = [
     "AZURE",
@@ -70,7 +70,7 @@ class OfferedScan:
     """
 
     points: NDArray[np.float32]
-    scored: Scored
+    scored: CloudLabels
     request_id: str
     seconds: float
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -125,7 +125,7 @@ class Collection:
     def wants(self, request_id: str) -> bool:
         """Whether a request is among those that are collected."""
         digest = hashlib.sha256(request_id.encode()).digest()
-        return unit(key(int.from_bytes(digest[:8], "big"), Purpose.COLLECTION)) < self.rate
+        return unit(random_key(int.from_bytes(digest[:8], "big"), Purpose.COLLECTION)) < self.rate
 
     def offer(self, scan: OfferedScan) -> None:
         """Collect a scan, if it is chosen and not too many wait; takes microseconds, and fails never."""

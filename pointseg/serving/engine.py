@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 import torch
 
-from pointseg.errors import PointsegError
-from pointseg.formats import PointCloud
-from pointseg.labelling import predict_clouds
-from pointseg.predictor import Prediction, Predictor
+from pointseg.core.errors import PointsegError
+from pointseg.data.formats import PointCloud
+from pointseg.engine.labelling import predict_clouds
+from pointseg.engine.predictor import Prediction, Predictor
 from pointseg.serving.refusal import Refusal, refusal_of
-from pointseg.serving.wire import Scored
+from pointseg.serving.wire import CloudLabels
 
 __all__ = ["Engine", "Queue"]
 
@@ -42,7 +42,7 @@ class _Work:
     probabilities: bool
     arrived: float
     deadline: float
-    answer: Future[Scored]
+    answer: Future[CloudLabels]
 
     @property
     def points(self) -> int:
@@ -116,7 +116,7 @@ class Engine:
         """Clouds that wait, and clouds that are being predicted."""
         return len(self._waiting), self._busy
 
-    def submit(self, cloud: PointCloud, *, probabilities: bool = False, seconds: float = 60.0) -> Future[Scored]:
+    def submit(self, cloud: PointCloud, *, probabilities: bool = False, seconds: float = 60.0) -> Future[CloudLabels]:
         """Hand a cloud in; cancel the answer to take it back while it waits.
 
         Args:
@@ -237,7 +237,7 @@ class Engine:
             notes = tuple(note.text for note in answer.notes)
             stages = {"wait": started - work.arrived, "predict": seconds}
             label_map = served.predictor.label_map
-            work.answer.set_result(Scored(answer.raw_ids, chances, notes, label_map, served.model, stages))
+            work.answer.set_result(CloudLabels(answer.raw_ids, chances, notes, label_map, served.model, stages))
 
     def _predicted(self, predictor: Predictor, batch: list[_Work]) -> list[Prediction]:
         wanted = any(work.probabilities for work in batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from pointseg.errors import DataError, OutOfMemory, PointsegError
+from pointseg.core.errors import DataError, OutOfMemory, PointsegError
 
 __all__ = ["Refusal", "refusal_of"]
 
@@ -42,6 +42,12 @@ class Refusal(Exception):
         """A 503 that says when to come again."""
         wait = max(1, math.ceil(seconds))
         return cls(503, what, remedy=f"Try again in {wait} s.", headers={"Retry-After": str(wait)})
+
+    @classmethod
+    def late(cls) -> Refusal:
+        """A 504."""
+        remedy = "Send a smaller cloud, or try again later."
+        return cls(504, "the request was not done within its time limit", remedy=remedy)
 
     def body(self, request_id: str) -> bytes:
         """The answer: JSON in UTF-8."""

@@ -31,16 +31,15 @@ import torch
 from azureml_inference_server_http.api.aml_request import AMLRequest, rawhttp
 from azureml_inference_server_http.api.aml_response import AMLResponse
 
-from pointseg.errors import ConfigError, PointsegError
-from pointseg.formats import PointCloud
-from pointseg.predictor import Predictor
-from pointseg.redact import install_log_redaction
-from pointseg.serving.azure_model import find_bundle, model_of, threads_of_worker
+from pointseg.core.errors import ConfigError, PointsegError
+from pointseg.core.redaction import install_log_redaction
+from pointseg.data.formats import PointCloud
+from pointseg.engine.predictor import Predictor
+from pointseg.serving.azure_model import find_bundle, model_of, number_setting, switch_setting, threads_of_worker
 from pointseg.serving.collection import OfferedScan, collection_of_environment
 from pointseg.serving.engine import Engine
 from pointseg.serving.refusal import Refusal, refusal_of
-from pointseg.serving.security import read_secret, require_secret
-from pointseg.serving.settings import Settings
+from pointseg.serving.settings import Settings, read_secret, require_secret
 from pointseg.serving.wire import JSON, Limits, Options, decode, encode, read_options, refuse_large_answer
 
 __all__ = ["init", "run"]
@@ -58,7 +57,7 @@ class _Service:
 
     def __init__(self) -> None:
         self.key = read_secret(None, "POINTSEG_API_KEY", "POINTSEG_API_KEY")
-        if self.key is None and os.environ.get("POINTSEG_REQUIRE_KEY", "").lower() in ("true", "1"):
+        if self.key is None and switch_setting("POINTSEG_REQUIRE_KEY"):
             raise ConfigError(
                 "there is no key, and everybody could use the service",
                 where="POINTSEG_API_KEY",
@@ -73,9 +72,9 @@ class _Service:
                 remedy="Leave it out: each worker loads the model itself.",
             )
         install_log_redaction()
-        self.seconds = _number("POINTSEG_TIME_LIMIT", Settings.time_limit)
-        self.limits = replace(Limits(), body=int(_number("POINTSEG_BODY_LIMIT", Limits.body)))
-        self.body_seconds = _number("POINTSEG_BODY_SECONDS", Settings.body_seconds)
+        self.seconds = number_setting("POINTSEG_TIME_LIMIT", Settings.time_limit)
+        self.limits = replace(Limits(), body=int(number_setting("POINTSEG_BODY_LIMIT", Limits.body)))
+        self.body_seconds = number_setting("POINTSEG_BODY_SECONDS", Settings.body_seconds)
         folder = find_bundle(os.environ.get("AZUREML_MODEL_DIR", ""))
         predictor = Predictor.load(folder)
         predictor.predict(np.random.default_rng(0).uniform(-9, 9, (5000, 4)).astype(np.float32))  # the first is slow
@@ -121,8 +120,7 @@ def run(request: AMLRequest) -> AMLResponse:
     except PointsegError as error:
         answer = refusal_of(error)
     except (TimeoutError, CancelledError):  # the first also from the server's own limit, SCORING_TIMEOUT_MS
-        remedy = "Send a smaller cloud, or try again later."
-        answer = Refusal(504, "the request was not done within its time limit", remedy=remedy)
+        answer = Refusal.late()
     except MemoryError:
         text = "the body does not fit into memory when it is read"
         answer = Refusal(413, text, where="body", remedy="Send the cloud in parts.")
@@ -228,14 +226,3 @@ def _response(body: bytes, status: int, kind: str, headers: dict[str, str]) -> A
     for name, value in headers.items():
         answer.headers[name] = value  # not by the constructor, which parts every value at its commas
     return answer
-
-
-def _number(name: str, default: float) -> float:
-    text = os.environ.get(name, "")
-    try:
-        value = float(text or default)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"{text!r} is no number above 0", where=name, remedy="Mend the setting, or leave it out.")
-    return value

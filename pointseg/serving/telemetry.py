@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pointseg.serving.collection import COLLECTED, DROPPED, FAILED, Collection
 from pointseg.serving.engine import Engine
+from pointseg.serving.refusal import Refusal
 
-__all__ = ["CONTENT_TYPE", "Telemetry", "install_log"]
+__all__ = ["CONTENT_TYPE", "RequestMiddleware", "Telemetry", "install_log", "new_id"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LOG = "pointseg.serving.log"
@@ -28,7 +34,7 @@ SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 log = logging.getLogger(LOG)
 
 
-class _Lines(logging.Formatter):
+class _JsonLines(logging.Formatter):
     """A record as one line of JSON; its exception as a text within it."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -47,7 +53,7 @@ class _Lines(logging.Formatter):
 def install_log() -> None:
     """Write the service's log to standard error, a line of JSON each, and nowhere else."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
+    handler.setFormatter(_JsonLines())
     logging.captureWarnings(True)
     levels = {
         LOG: logging.INFO,
@@ -91,12 +97,12 @@ class Telemetry:
         self._received = Counter("pointseg_received_bytes", "Bytes of bodies, as sent.", registry=registry)
         self._reloads = Counter("pointseg_reloads", "Reloads of the model, by outcome.", ["outcome"], registry=registry)
         self._model = Gauge("pointseg_model_info", "The present model.", ["name", "version"], registry=registry)
-        self.show("pointseg_queue_clouds", "Clouds that wait for the model.", lambda: engine.load[0])
-        self.show("pointseg_predicting_clouds", "Clouds that are being predicted.", lambda: engine.load[1])
+        self.add_gauge("pointseg_queue_clouds", "Clouds that wait for the model.", lambda: engine.load[0])
+        self.add_gauge("pointseg_predicting_clouds", "Clouds that are being predicted.", lambda: engine.load[1])
         ProcessCollector(registry=registry)
-        self.model(engine.served.model)
+        self.set_model(engine.served.model)
 
-    def show(self, name: str, text: str, value: Callable[[], float]) -> None:
+    def add_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """One more metric, whose value is asked for when the metrics are read."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
@@ -108,7 +114,7 @@ class Telemetry:
         """All metrics, as Prometheus reads them."""
         return generate_latest(self.registry)
 
-    def model(self, model: Mapping[str, str]) -> None:
+    def set_model(self, model: Mapping[str, str]) -> None:
         """Another model answers from now on."""
         self._model.clear()
         self._model.labels(model.get("name", ""), model.get("version", "")).set(1)
@@ -129,7 +135,7 @@ class Telemetry:
         for stage, value in seconds.items():
             self._stages.labels(stage).observe(value)
         stages: dict[str, Any] = {f"{stage}_ms": round(1000 * value, 2) for stage, value in seconds.items()}
-        level = logging.DEBUG if route in QUIET and status == 200 else logging.INFO
+        level = logging.DEBUG if route in POLLED and status == 200 else logging.INFO
         self.event("request", level, request_id=request_id, route=route, status=status, **facts, **stages)
 
     def reload(self, outcome: str, **facts: Any) -> None:
@@ -161,4 +167,88 @@ class _CollectedScans(Collector):
         yield lost
 
 
-QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds by machines
+POLLED = ("/healthz", "/readyz", "/metrics")  # asked every few seconds by machines
+
+
+GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+GONE = 499  # in metrics and log: the client did not wait for its answer
+PLAIN = {404: "there is no such place", 405: "this method is not allowed here"}
+
+
+def new_id() -> str:
+    """An id for a request that brought none."""
+    return uuid.uuid4().hex
+
+
+class RequestMiddleware:
+    """ASGI middleware, the outermost.
+
+    Args:
+        app: what answers.
+        telemetry: what is told of each answer.
+        routes: paths that are told apart in metrics.
+    """
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, routes: frozenset[str]) -> None:
+        self.app, self.telemetry, self.routes = app, telemetry, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.monotonic()
+        request_id = _id_of(scope)
+        scope.update(request_id=request_id, facts={}, seconds={})
+        status = GONE
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            elif message["type"] == "http.response.body":
+                facts["sent"] = facts.get("sent", 0) + len(message.get("body", b""))
+            await send(message)
+
+        facts: dict[str, Any] = scope["facts"]
+        try:
+            await self.app(scope, receive, sending)
+        except ClientDisconnect:
+            pass
+        except Refusal as refusal:
+            await respond(refusal, request_id, sending)
+        except Exception as error:
+            self.telemetry.event("failed", logging.ERROR, error=error, request_id=request_id)
+            if status != GONE:
+                raise  # in the middle of an answer: the connection is closed
+            what = "the service failed at this request"
+            remedy = "Tell who runs it the request's id."
+            await respond(Refusal(500, what, remedy=remedy), request_id, sending)
+        finally:
+            route = scope["path"] if scope["path"] in self.routes else "other"
+            facts["ms"] = round(1000 * (time.monotonic() - began), 2)
+            self.telemetry.request(route, status, request_id, facts, scope["seconds"])
+
+
+def _id_of(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            return given if GIVEN_ID.fullmatch(given) else new_id()
+    return new_id()
+
+
+async def respond(refusal: Refusal, request_id: str, send: Send) -> None:
+    """Send a refusal as the answer."""
+    body = refusal.body(request_id)
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **refusal.headers}
+    encoded = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})
+
+
+def refusal_of_http(error: HTTPException) -> Refusal:
+    """What the framework refuses by itself, such as 404 and 405."""
+    remedy = "See /docs for what there is."
+    what = PLAIN.get(error.status_code, str(error.detail))
+    return Refusal(error.status_code, what, remedy=remedy, headers=dict(error.headers or {}))

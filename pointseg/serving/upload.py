@@ -6,16 +6,15 @@ A small file may hold, or claim to hold, a thousand times its size; what it woul
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from pointseg.errors import ConfigError, DataError
-from pointseg.formats import KINDS, PointCloud, count_points, read_cloud, require_packages
-from pointseg.formats.las import CHUNK
-from pointseg.formats.pcd import size_pcd
-from pointseg.formats.ply import lists_ply
+from pointseg.core.errors import ConfigError, DataError
+from pointseg.data.formats import KINDS, PointCloud, count_points, read_cloud, require_packages
+from pointseg.data.formats.las import CHUNK
+from pointseg.data.formats.pcd import size_pcd
+from pointseg.data.formats.ply import lists_ply
 from pointseg.serving.refusal import Refusal
 from pointseg.serving.wire import Limits
 
@@ -23,12 +22,17 @@ __all__ = ["MULTIPART", "read_upload"]
 
 MULTIPART = "multipart/form-data"
 FIELD = "file"
+MOST_PARTS = 16
+FORM_LIMITS = {"MAX_MEMORY_FILE_SIZE": 1 << 40, "MAX_HEADER_COUNT": 16, "MAX_HEADER_SIZE": 2048}  # nothing goes to disk
 LIST_BYTES = 128  # of an array in memory, however short
 SHAPE = f"Send one part named {FIELD}, with a file name: curl -F {FIELD}=@street.laz"
 
 
-def read_upload(body: bytes, content_type: str, limits: Limits) -> PointCloud:
+def read_upload(body: bytes, content_type: str, limits: Limits, extra: Sequence[str] = ()) -> PointCloud:
     """The cloud in the one file of a form; points that are not finite are kept, as `predict` does.
+
+    Args:
+        extra: further columns that the model needs.
 
     Raises:
         Refusal: 400 for a form or file that cannot be read, 413 for too many points, 415 for a kind that is not known or
@@ -54,7 +58,7 @@ def read_upload(body: bytes, content_type: str, limits: Limits) -> PointCloud:
         del content, body
         try:
             _refuse_too_large(path, limits)
-            cloud = read_cloud(path)
+            cloud = read_cloud(path, extra=extra)
         except DataError as error:
             what = error.what.replace(str(path), "the file")
             raise Refusal(400, what, where=FIELD, remedy=error.remedy) from None
@@ -78,81 +82,41 @@ def _too_many(points: int, limits: Limits) -> Refusal:
 
 def _file_of_form(body: bytes, content_type: str) -> tuple[str, bytes]:
     """Name and content of the one file."""
-    from python_multipart.multipart import MultipartParser, parse_options_header
+    from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
         raise Refusal(400, "the form has no boundary", where="Content-Type", remedy=SHAPE)
-    parts = _Parts()
+    parts: list[Field | File] = []
+    ended: list[bool] = []
+
+    def take(part: Field | File) -> None:
+        if len(parts) > MOST_PARTS:
+            raise ValueError("too many parts")
+        parts.append(part)
+
     try:
-        parser = MultipartParser(boundary, parts.callbacks(), max_header_count=16, max_header_size=2048)
+        parser = FormParser(MULTIPART, take, take, lambda: ended.append(True), boundary, config=FORM_LIMITS)
         parser.write(body)
         parser.finalize()
-    except (ValueError, IndexError) as error:  # its FormParserError is a ValueError
+    except (ValueError, IndexError, AssertionError) as error:  # its FormParserError is a ValueError
         reason = str(error).partition("\n")[0][:120]
         raise Refusal(400, f"the form cannot be read ({reason})", where="body", remedy=SHAPE) from None
-    if not parts.ended:
+    if not ended:
         raise Refusal(400, "the form is cut off", where="body", remedy="Send it again.")
-    others = sorted({name for name, _, _ in parts.found} - {FIELD})
+    others = sorted({_text(part.field_name) for part in parts} - {FIELD})
     if others:
         raise Refusal(422, f"there is no field {others[0][:40]!r}", where="body", remedy=SHAPE)
-    if len(parts.found) != 1 or not parts.found[0][1]:
-        text = "the form has no file" if len(parts.found) < 2 else f"the form has {len(parts.found)} files"
+    files = [part for part in parts if isinstance(part, File) and part.file_name]
+    if len(parts) != 1 or not files:
+        text = "the form has no file" if len(parts) < 2 else f"the form has {len(parts)} files"
         raise Refusal(422, text, where="body", remedy=SHAPE)
-    _, name, content = parts.found[0]
-    return name, content
+    files[0].file_object.seek(0)
+    return _text(files[0].file_name), files[0].file_object.read()
 
 
-class _Parts:
-    """What the parser finds: (field, file name, content) of each part."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[str, str, bytes]] = []
-        self.ended = False
-        self._header, self._value = bytearray(), bytearray()
-        self._headers: dict[str, str] = {}
-        self._content: list[bytes] = []
-
-    def callbacks(self) -> Any:
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": _into(lambda: self._header),
-            "on_header_value": _into(lambda: self._value),
-            "on_header_end": self._header_end,
-            "on_part_data": lambda data, start, end: self._content.append(bytes(data[start:end])),
-            "on_part_end": self._end,
-            "on_end": self._all_ended,
-        }
-
-    def _begin(self) -> None:
-        if len(self.found) > 16:
-            raise ValueError("too many parts")
-        self._headers, self._content = {}, []
-
-    def _header_end(self) -> None:
-        self._headers[self._header.decode("latin-1").lower()] = self._value.decode("utf-8", "replace")
-        self._header.clear()
-        self._value.clear()
-
-    def _end(self) -> None:
-        from python_multipart.multipart import parse_options_header
-
-        try:
-            options = parse_options_header(self._headers.get("content-disposition", "").encode().decode("latin-1"))[1]
-        except UnicodeError:
-            raise ValueError("a name is no text") from None
-        name, file = (options.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"filename"))
-        self.found.append((name, file, b"".join(self._content)))
-
-    def _all_ended(self) -> None:
-        self.ended = True
-
-
-def _into(target: Callable[[], bytearray]) -> Callable[[bytes, int, int], None]:
-    def collect(data: bytes, start: int, end: int) -> None:
-        target().extend(data[start:end])
-
-    return collect
+def _text(name: bytes | None) -> str:
+    return (name or b"").decode("utf-8", "replace")
 
 
 # ---- what a file would take ------------------------------------------------------------------------------------------
@@ -191,8 +155,8 @@ def _las_bytes(path: Path) -> int:
 
 def _parquet_bytes(path: Path) -> int:
     """Of numbers: a dictionary's repeated texts may take any space, so columns of texts are refused."""
-    from pointseg.extras import needed
-    from pointseg.formats.columns import point_columns
+    from pointseg.core.optional_packages import needed
+    from pointseg.data.formats.columns import point_columns
 
     file = needed("pyarrow.parquet", "formats", "Parquet")
     types = needed("pyarrow.types", "formats", "Parquet")

@@ -21,21 +21,26 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from pointseg.labels import LabelMap
+from pointseg.core.labels import LabelMap
 from pointseg.serving.refusal import Refusal
 
 __all__ = [
     "JSON",
+    "LARGEST",
     "OCTETS",
+    "CloudLabels",
     "Limits",
     "Options",
-    "Scored",
+    "class_table",
     "decode",
     "encode",
     "expand",
     "media_type",
+    "read_columns",
+    "read_flag",
     "read_options",
     "refuse_large_answer",
+    "wants_octets",
 ]
 
 JSON, OCTETS = "application/json", "application/octet-stream"
@@ -74,7 +79,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Scored:
+class CloudLabels:
     """Labels of one cloud.
 
     Attributes:
@@ -110,17 +115,28 @@ def read_options(query: Mapping[str, str], accept: str | None) -> Options:
     unknown = sorted(set(query) - {"probabilities", "columns"})
     if unknown:
         raise Refusal(422, f"there is no option {unknown[0]!r}", where="query", remedy="Use probabilities and columns.")
-    flag, columns = query.get("probabilities", "false").lower(), query.get("columns", "4")
-    if flag not in FLAGS:
-        raise Refusal(
-            422, f"{flag!r} is neither true nor false", where="query, probabilities", remedy="Use true or false."
-        )
-    if columns not in ("3", "4"):
-        raise Refusal(422, f"rows have 3 or 4 columns, not {columns!r}", where="query, columns", remedy="Use 3 or 4.")
-    return Options(FLAGS[flag], _wants_octets(accept), int(columns))
+    probabilities = read_flag(query.get("probabilities", "false"), "probabilities")
+    columns = read_columns(query.get("columns", "4"))
+    return Options(probabilities, wants_octets(accept), columns)
 
 
-def _wants_octets(accept: str | None) -> bool:
+def read_flag(value: str, name: str) -> bool:
+    """true or false of a query. Raises Refusal 422."""
+    if value.lower() not in FLAGS:
+        text = f"{value.lower()[:40]!r} is neither true nor false"
+        raise Refusal(422, text, where=f"query, {name}", remedy="Use true or false.")
+    return FLAGS[value.lower()]
+
+
+def read_columns(value: str) -> int:
+    """How many columns rows of octets have. Raises Refusal 422."""
+    if value not in ("3", "4"):
+        raise Refusal(422, f"rows have 3 or 4 columns, not {value!r}", where="query, columns", remedy="Use 3 or 4.")
+    return int(value)
+
+
+def wants_octets(accept: str | None) -> bool:
+    """Whether an Accept header asks for octets, and not for JSON. Raises Refusal 406 for anything else."""
     wanted = [part.partition(";")[0].strip().lower() for part in (accept or "*/*").split(",")]
     for kind in wanted:
         if kind in (OCTETS, JSON, "*/*", "application/*"):
@@ -305,7 +321,7 @@ def refuse_large_answer(points: int, classes: int, options: Options, limits: Lim
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
-def encode(scored: Scored, options: Options) -> tuple[bytes, str, dict[str, str]]:
+def encode(scored: CloudLabels, options: Options) -> tuple[bytes, str, dict[str, str]]:
     """Body, media type and headers of an answer.
 
     Example:
@@ -326,7 +342,7 @@ def encode(scored: Scored, options: Options) -> tuple[bytes, str, dict[str, str]
     return body, OCTETS, headers  # one copy: probabilities are large
 
 
-def _json_of(scored: Scored) -> bytes:
+def _json_of(scored: CloudLabels) -> bytes:
     content: dict[str, Any] = {
         "labels": np.ascontiguousarray(scored.raw_ids),
         "points": len(scored.raw_ids),

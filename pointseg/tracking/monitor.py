@@ -1,4 +1,4 @@
-"""System metrics (CPU, memory, disk, network, GPU) of a run; imported on use, since it imports MLflow."""
+"""System metrics (CPU, memory, disk, network, GPU) of a run. Imported on use, since it imports MLflow."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 if TYPE_CHECKING:
-    from pointseg.tracking.run import MlflowTracker
+    from pointseg.engine.training.tracker import Tracker
 
 __all__ = ["Monitor"]
 
 
 class Monitor(SystemMetricsMonitor):
-    """MLflow's monitor, which publishes through a tracker and never outlives it.
+    """MLflow's monitor, publishing through a tracker.
 
-    The first sample is taken after one second and the interval grows to 15 s, so that short runs have a curve and
-    long ones no flood; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL fixes it. The last sample is written at `finish`.
-
-    Example:
-        >>> monitor = Monitor(tracker, resume=False); monitor.start(); monitor.finish()  # doctest: +SKIP
+    The first sample is taken after one second, and the interval grows to 15 s, so that short runs get a curve and long ones
+    are not flooded; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL fixes it. The last sample is written at `finish`.
     """
 
-    def __init__(self, tracker: MlflowTracker, *, resume: bool) -> None:
+    def __init__(self, tracker: Tracker, *, resume: bool) -> None:
         super().__init__(tracker.run_id, sampling_interval=1, resume_logging=resume, tracking_uri=tracker.uri)
         self._tracker = tracker
         self._grows = MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() is None
 
     def monitor(self) -> None:
-        """The thread's work; unlike the original it asks the server nothing and survives its absence."""
+        """The work of the thread; unlike the original, it never queries the server and survives its absence."""
         stopped = False
         while not stopped:
             self.collect_metrics()

@@ -1,73 +1,69 @@
-"""A trained model as the folder that a registry keeps: for MLflow's own servers, as it is, or for Triton."""
+"""Package a trained model as a folder for the registry: for MLflow's servers, as a plain bundle, or for Triton."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-import pointseg
-from pointseg.bundle import TrainedModel, save_bundle
+from pointseg.core.errors import ConfigError
+from pointseg.core.files import write_text
+from pointseg.core.optional_packages import needed
+from pointseg.core.package import FOLDER, VERSION
 from pointseg.data.synthetic import SyntheticScans
-from pointseg.errors import ConfigError
-from pointseg.extras import needed
-from pointseg.files import write_text
+from pointseg.engine.bundle import TrainedModel, save_bundle
 
-__all__ = ["FORMATS", "bundle_sha256", "check_format", "package"]
+__all__ = ["MODEL_FORMATS", "bundle_sha256", "check_format", "package"]
 
-FORMATS = ("mlflow_model", "custom_model", "triton_model")  # Azure ML's names for kinds of models
+MODEL_FORMATS = ("mlflow_model", "custom_model", "triton_model")  # Azure ML's names for kinds of models
 EXAMPLE_POINTS = 64
-PYFUNC = Path(pointseg.__file__).parent / "serving" / "pyfunc.py"
+PYFUNC = FOLDER / "tracking" / "pyfunc.py"
 
 
-def package(trained: TrainedModel, folder: Path, form: str) -> Path:
-    """Write a trained model in a format of `FORMATS` into `folder`, which must not be there.
+def package(
+    trained: TrainedModel, folder: Path, form: str, *, triton: Callable[[TrainedModel, Path], Path] | None = None
+) -> Path:
+    """Write a trained model in a format of `MODEL_FORMATS` into `folder`, which must not exist.
+
+    Args:
+        triton: writes a Triton model repository of the model into a folder and returns its place; for triton_model.
 
     Raises:
-        ConfigError: if there is no such format, or triton_model lacks onnx or the model cannot be exported.
+        ConfigError: if there is no such format, onnx is missing for triton_model, or the model cannot be exported.
         OutputError: if it cannot be written.
-
-    Example:
-        >>> package(bundle.load(run_folder), Path("model"), "mlflow_model")  # doctest: +SKIP
     """
     check_format(form)
     if form == "custom_model":
         return save_bundle(folder, trained)
     if form == "triton_model":
-        from pointseg.exporting.triton import REPOSITORY, export_triton
-
-        parent = folder.with_name(f"{folder.name}-export")
-        export_triton(trained, parent)
-        return (parent / REPOSITORY).rename(folder)
-    return _pyfunc(save_bundle(folder.with_name("bundle"), trained), folder)
+        if triton is None:
+            raise ConfigError("nothing writes a Triton repository", where="format", remedy="Pass `triton`.")
+        return triton(trained, folder.with_name(f"{folder.name}-export")).rename(folder)
+    return _pyfunc(save_bundle(folder.with_name("bundle"), trained), folder, len(trained.features.extra))
 
 
 def check_format(form: str) -> None:
-    """Refuse what `package` cannot do, before any work.
-
-    Raises:
-        ConfigError: see `package`.
-    """
-    if form not in FORMATS:
-        raise ConfigError(f"there is no format {form!r}", where="format", remedy=f"Use {', '.join(FORMATS)}.")
+    """Raise the ConfigError of `package` before any work."""
+    if form not in MODEL_FORMATS:
+        raise ConfigError(f"there is no format {form!r}", where="format", remedy=f"Use {', '.join(MODEL_FORMATS)}.")
     if form == "triton_model":
         for name in ("onnx", "onnxruntime"):
             needed(name, "export", "triton_model")
 
 
-def _pyfunc(bundle: Path, folder: Path) -> Path:
-    """The bundle with the code that answers: no pickle, and nothing is looked up or installed."""
-    import warnings
-
+def _pyfunc(bundle: Path, folder: Path, extra: int) -> Path:
+    """The bundle with the code that serves it, without a pickle; `extra` is its number of further sensor columns."""
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 4))]),
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 4 + extra))]),
         outputs=Schema([TensorSpec(np.dtype(np.uint32), (-1,))]),
     )
     with warnings.catch_warnings():
@@ -77,7 +73,7 @@ def _pyfunc(bundle: Path, folder: Path) -> Path:
             python_model=str(PYFUNC),
             artifacts={"bundle": str(bundle)},
             signature=signature,
-            input_example=example_points(),
+            input_example=example_points(extra),
             pip_requirements=requirements(),
         )
     _forget_this_machine(folder / "MLmodel")
@@ -85,7 +81,7 @@ def _pyfunc(bundle: Path, folder: Path) -> Path:
 
 
 def _forget_this_machine(file: Path) -> None:
-    """MLflow notes where the parts came from: folders of ours, which are nobody's business and soon gone."""
+    """Remove the local folders that MLflow records as the origin of the parts: private, and soon gone."""
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     flavor = content["flavors"]["python_function"]
     flavor["model_code_path"] = PYFUNC.name
@@ -94,21 +90,22 @@ def _forget_this_machine(file: Path) -> None:
     write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def example_points() -> np.ndarray:
-    """(64, 4) float32 points of a synthetic street: an example of what the model takes, and nobody's scan."""
+def example_points(extra: int = 0) -> np.ndarray:
+    """(64, 4 + extra) float32 points of a synthetic street, with zeros as further columns: an example input."""
     points = SyntheticScans(scans=1, seed=0, beams=16, azimuth_steps=64)[0].points
-    return points[np.linspace(0, len(points) - 1, EXAMPLE_POINTS).astype(int)]
+    chosen = points[np.linspace(0, len(points) - 1, EXAMPLE_POINTS).astype(int)]
+    return np.pad(chosen, ((0, 0), (0, extra)))
 
 
 def requirements() -> list[str]:
-    """What prediction needs, in the versions that are here; torch without its build, such as +cpu."""
-    names = ("torch", "numpy", "safetensors", "PyYAML")
+    """The packages that prediction needs, in their installed versions; torch without its build, such as +cpu."""
+    names = ("torch", "numpy", "scipy", "safetensors", "PyYAML")
     installed = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
-    return [f"pointseg=={pointseg.__version__}", *installed]
+    return [f"pointseg=={VERSION}", *installed]
 
 
 def bundle_sha256(folder: Path) -> str:
-    """Of the names and contents of a bundle's files: the same bundle is known again wherever it lies."""
+    """A hash of the names and contents of a bundle's files, wherever the bundle is."""
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.iterdir() if path.is_file()):
         digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())

@@ -1,43 +1,46 @@
-"""Where runs are kept: tracking URIs, the connection to the store, and its failures in plain words."""
+"""The MLflow store: tracking URIs, the connection, and its failures in plain words."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-from pointseg.errors import PointsegError, TrackingError
-from pointseg.redact import redact_text
+from pointseg.core.errors import PointsegError, TrackingError
+from pointseg.core.redaction import redact_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["DEFAULT_EXPERIMENT", "connect", "environment_run", "experiment_for", "plain_errors", "resolve_uri"]
+__all__ = ["DEFAULT_EXPERIMENT", "open_store", "environment_run", "experiment_for", "plain_store_errors", "resolve_uri"]
 
 DEFAULT_EXPERIMENT = "pointnet-semseg"
 
 _SQLITE = "sqlite:///"
 _T = TypeVar("_T")
 
-# Set before MLflow is imported, unless the user set them.
+# Set before MLflow is imported, unless the user has set them.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
-    # MLflow's own defaults (7 retries of 120 s) let a dead server hold a training for many minutes.
+    # MLflow's defaults (7 retries of 120 s) let a dead server delay a training by many minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-# Every failure reaches the user as a TrackingError or as one warning of ours, so the libraries stay quiet.
+# Every failure reaches the user as a TrackingError or as one warning, so the libraries stay quiet.
 _QUIET = {
     "mlflow": logging.WARNING,
     "mlflow.store.db.utils": logging.CRITICAL,
@@ -49,15 +52,13 @@ _QUIET = {
 
 
 def resolve_uri(uri: str | None, start_dir: Path) -> str | None:
-    """The tracking URI in full, or None where tracking is off.
+    """The full tracking URI, or None if tracking is off.
 
-    "auto" is MLFLOW_TRACKING_URI where that is set, else the SQLite file `mlruns.db` in `start_dir`. Relative SQLite
-    paths count from `start_dir`; a bare path ending in .db, .sqlite or .sqlite3 is a SQLite file. Resolving twice
-    changes nothing.
+    "auto" is MLFLOW_TRACKING_URI if that is set, else the SQLite file `mlruns.db` in `start_dir`. Relative SQLite paths count
+    from `start_dir`; a bare path ending in .db, .sqlite or .sqlite3 is a SQLite file. Resolving twice changes nothing.
 
     Raises:
-        TrackingError: for a folder or `file:` URI (MLflow keeps its file store for reading only), and for a SQLite
-            database in memory.
+        TrackingError: for a folder or `file:` URI, which MLflow only reads, and for a SQLite database in memory.
 
     Example:
         >>> resolve_uri("runs/all.db", Path("/data"))
@@ -101,14 +102,11 @@ def environment_run(uri: str | None, start_dir: Path) -> str | None:
     return run_id if run_id and home and resolve_uri(home, start_dir) == uri else None
 
 
-def connect(uri: str) -> MlflowClient:
-    """A client for a resolved URI; a missing SQLite database is made, whoever else is doing the same.
+def open_store(uri: str) -> MlflowClient:
+    """A client for a resolved URI; creates a missing SQLite database, even if another process does the same.
 
     Raises:
-        TrackingError: where MLflow is missing, the server does not answer, or the database cannot be used.
-
-    Example:
-        >>> client = connect("sqlite:///mlruns.db")  # doctest: +SKIP
+        TrackingError: if MLflow is missing, the server does not answer, or the database cannot be used.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -123,7 +121,7 @@ def connect(uri: str) -> MlflowClient:
     if "MLFLOW_LOGGING_LEVEL" not in os.environ:
         for logger, level in _QUIET.items():
             logging.getLogger(logger).setLevel(level)
-    with plain_errors(uri):
+    with plain_store_errors(uri):
         if path := sqlite_path(uri):
             _prepare_sqlite(uri, path)
         elif uri.startswith(("http:", "https:")):
@@ -132,7 +130,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def _prepare_sqlite(uri: str, path: Path) -> None:
-    """Checks the file and lets MLflow create its tables, one process at a time: its migration cannot be shared."""
+    """Check the file and let MLflow create its tables, one process at a time: migrations must not run in parallel."""
     from filelock import FileLock, Timeout
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -156,9 +154,7 @@ def _prepare_sqlite(uri: str, path: Path) -> None:
 
 
 def _check_sqlite(path: Path) -> None:
-    """A damaged file is found here: MLflow would retry it for most of a minute."""
-    import sqlite3
-
+    """Refuse a damaged file, which MLflow would retry for most of a minute."""
     if not path.exists():
         return
     if not os.access(path, os.W_OK):
@@ -171,27 +167,20 @@ def _check_sqlite(path: Path) -> None:
             connection.close()
     except sqlite3.DatabaseError as error:
         if "locked" not in str(error):
-            raise _damaged(path) from error
-
-
-def _damaged(where: object) -> TrackingError:
-    return TrackingError(
-        "the tracking database is damaged or is not a SQLite file",
-        where=where,
-        remedy="Restore a copy, or move it away: a new one is created.",
-    )
+            raise TrackingError(
+                "the tracking database is damaged or is not a SQLite file",
+                where=path,
+                remedy="Restore a copy, or move it away: a new one is created.",
+            ) from error
 
 
 def artifact_root(path: Path) -> str:
-    """The folder for artifacts of a SQLite database, beside it, as a URI."""
+    """The artifact folder beside a SQLite database, as a URI."""
     return (path.parent / "mlartifacts").as_uri()
 
 
 def _probe(uri: str) -> None:
-    """Fails within seconds where nothing listens; behind a proxy only a real request can tell."""
-    import socket
-    from urllib.request import getproxies, proxy_bypass
-
+    """Fail within seconds if nothing listens; behind a proxy only a real request can tell."""
     parts = urlsplit(uri)
     host = parts.hostname or ""
     if parts.scheme in getproxies() and not proxy_bypass(host):
@@ -201,16 +190,12 @@ def _probe(uri: str) -> None:
 
 
 def experiment_for(client: MlflowClient, uri: str, name: str | None) -> str:
-    """The id of the experiment, created where it is missing.
+    """The id of the experiment, which is created if missing.
 
-    MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME replace a missing or default name, not another explicit one.
+    MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME replace a missing or default name, but no other explicit one.
 
     Raises:
-        TrackingError: where the experiment was deleted or cannot be created.
-
-    Example:
-        >>> experiment_for(client, "sqlite:///mlruns.db", "pointnet-semseg")  # doctest: +SKIP
-        '1'
+        TrackingError: if the experiment was deleted or cannot be created.
     """
     from mlflow.exceptions import MlflowException
 
@@ -219,7 +204,7 @@ def experiment_for(client: MlflowClient, uri: str, name: str | None) -> str:
             return str(client.get_experiment(number).experiment_id)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     path = sqlite_path(uri)
-    for attempt in range(3):  # another process may create it between the question and the creation
+    for attempt in range(3):  # another process may create it in between
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise TrackingError(
@@ -287,13 +272,8 @@ def explain(error: BaseException, uri: str) -> TrackingError:
 
 
 @contextmanager
-def plain_errors(uri: str) -> Iterator[None]:
-    """Turns whatever MLflow, its plugins and its drivers raise into a `TrackingError`.
-
-    Example:
-        >>> with plain_errors("http://127.0.0.1:5000"):  # doctest: +SKIP
-        ...     client.get_run("abc")
-    """
+def plain_store_errors(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow, its plugins and its drivers raise into a `TrackingError`."""
     try:
         yield
     except PointsegError:
@@ -303,11 +283,11 @@ def plain_errors(uri: str) -> Iterator[None]:
 
 
 def patiently(call: Callable[[], _T]) -> _T:
-    """Calls, and calls again while SQLite says that another writer is at work (each try waits up to 20 s itself)."""
+    """Call, and repeat while SQLite reports another writer (each try waits up to 20 s itself)."""
     for pause in (0.1, 0.3, 1.0, 3.0):
         try:
             return call()
-        except Exception as error:  # see plain_errors
+        except Exception as error:  # see plain_store_errors
             if "database is locked" not in str(error):
                 raise
             time.sleep(pause)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from stand_in.requirements import missing
 
-from pointseg.azure import workspace
+from pointseg.azure import sign_in, workspace
 
 
 @pytest.fixture(scope="session")
@@ -84,5 +84,5 @@ def here(azure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variables in workspace.VARIABLES.values():
         for name in variables:
             monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(workspace, "_credential", lambda auth: azure.credential)
+    monkeypatch.setattr(sign_in, "_credential", lambda auth: azure.credential)
     return tmp_path

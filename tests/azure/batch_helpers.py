@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from conftest import KittiTree, small_model, write_tree
 from verbs import Done, run
 
-from pointseg.bundle import TrainedModel, save_bundle
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
+from pointseg.azure.endpoints.batch import BatchSettings
+from pointseg.core.labels import LabelMap
+from pointseg.data.features import FeatureSpec
+from pointseg.engine.bundle import TrainedModel, save_bundle
+from pointseg.workflows.settings.deploy import BatchConfig
 
 ENDPOINT = "street-batch"
 
@@ -21,6 +24,12 @@ def write_bundle(folder: Path, seed: int = 0) -> Path:
     inference = {"points_per_pass": 700, "votes": 1, "remission_mean": 0.25}
     model = small_model(len(features), seed=seed)
     return save_bundle(folder, TrainedModel(model, features, LabelMap.load("semantickitti"), inference))
+
+
+def batch_settings(**changes: Any) -> BatchSettings:
+    """Those of `batch` with nothing but defaults, and these changes."""
+    names = BatchSettings.__dataclass_fields__
+    return BatchSettings(**{**{key: value for key, value in asdict(BatchConfig()).items() if key in names}, **changes})
 
 
 def write_scans(folder: Path, damaged: bool = False) -> KittiTree:

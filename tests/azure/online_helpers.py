@@ -7,12 +7,16 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from conftest import scan_points
 from verbs import Done, run
+
+from pointseg.azure.endpoints.online import OnlineSettings
+from pointseg.workflows.settings.deploy import ManagedConfig
 
 ENDPOINT = "street-online"
 QUICK = ("managed.step_seconds=0", "managed.checks=10")
@@ -26,6 +30,13 @@ def deploy(here: Path, *words: str) -> Done:
     given = {word.partition("=")[0] for word in words}
     words = (*words, *(word for word in QUICK if word.partition("=")[0] not in given))
     return run("deploy", "target=managed", f"endpoint={ENDPOINT}", *words, cwd=here)
+
+
+def online_settings(**changes: Any) -> OnlineSettings:
+    """Those of `managed` with nothing but defaults, and these changes."""
+    names = OnlineSettings.__dataclass_fields__
+    values = {key: value for key, value in asdict(ManagedConfig()).items() if key in names}
+    return OnlineSettings(**{**values, "collection": None, **changes})
 
 
 def inference_server() -> Any:

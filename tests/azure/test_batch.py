@@ -211,7 +211,7 @@ def test_ctrl_c_while_waiting_leaves_the_job(
     assert done.code == 130, done.err
     assert "The job goes on" in done.out
     assert not azure.calls.matching("POST jobs/.*/cancel")
-    monkeypatch.setattr("pointseg.cli.cancelling._says_yes", lambda question: "Cancel the job" in question)
+    monkeypatch.setattr("pointseg.cli.console._answer", lambda question: "y" if "Cancel the job" in question else "")
     done = invoke(here, f"input={scans}", "output=labels", "wait=true")
     assert done.code == 130, done.err
     assert azure.calls.matching("POST jobs/.*/cancel")
@@ -219,5 +219,5 @@ def test_ctrl_c_while_waiting_leaves_the_job(
 
 def test_a_cluster_that_is_not_there_or_too_small(azure: Any, cluster: str, here: Path, bundle: Path) -> None:
     assert "no such cluster" in deploy(here, f"checkpoint={bundle}", "batch.cluster=other-cluster").message
-    assert "4 machines at most" in deploy(here, f"checkpoint={bundle}", "batch.instances=5").message
+    assert "at most 4 machines" in deploy(here, f"checkpoint={bundle}", "batch.instances=5").message
     assert puts(azure) == []

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_helpers import write_bundle, write_scans
+from batch_helpers import batch_settings, write_bundle, write_scans
 from verbs import own_environment, run
 
-from pointseg.azure.batch import BatchDeployment, BatchSettings, check_endpoint
-from pointseg.azure.environments import JobEnvironment
-from pointseg.azure.models import ModelAsset, read_address
-from pointseg.cli.batch_invoking import _given
-from pointseg.cli.checks import compose_checked
-from pointseg.compute.environment import read_pins
-from pointseg.compute.scoring_code import BATCH_DRIVER, take_scoring_code
-from pointseg.errors import ConfigError
+from pointseg.azure.endpoints.batch import BatchDeployment
+from pointseg.azure.endpoints.deployment import BATCH_DRIVER, copy_scoring_code
+from pointseg.azure.names import check_endpoint_name
+from pointseg.azure.resources.environments import JobEnvironment
+from pointseg.azure.resources.models import ModelAsset, read_address
+from pointseg.cli.override_checks import compose_checked
+from pointseg.core.errors import ConfigError
+from pointseg.jobs.environment import read_pins
+from pointseg.workflows.labelling.batch_job import stage_input
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -29,7 +30,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
     ("values", "key", "says"),
     [
         ({"cluster": "1st"}, "batch.cluster", "2 to 32 letters"),
-        ({"cluster": None}, "batch.cluster", "nothing is given"),
+        ({"cluster": None}, "batch.cluster", "no cluster name is given"),
         ({"instances": 0}, "batch.instances", "1 to 1,000"),
         ({"instances": True}, "batch.instances", "whole number"),
         ({"concurrency": 2.5}, "batch.concurrency", "whole number"),
@@ -37,15 +38,13 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
         ({"retries": -1}, "batch.retries", "0 to"),
         ({"seconds": 0}, "batch.seconds", "1 to"),
         ({"error_threshold": -2}, "batch.error_threshold", "-1 to"),
-        ({"output_action": "append"}, "batch.output_action", "summary_only, append_row"),
-        ({"output_file": "a/b.csv"}, "batch.output_file", "name of a file"),
-        ({"write": "labels"}, "batch.write", "auto, label, own"),
-        ({"remission_scale": 0}, "batch.remission_scale", "divides nothing"),
+        ({"output_file": "a/b.csv"}, "batch.output_file", "not a valid file name"),
+        ({"remission_scale": 0}, "batch.remission_scale", "not a positive number"),
     ],
 )
 def test_settings_that_cannot_be(values: dict[str, Any], key: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        BatchSettings(**{"cluster": "cpu-cluster", **values})
+        batch_settings(**values)
     assert str(caught.value.where) == key
     assert says in str(caught.value)
 
@@ -53,14 +52,14 @@ def test_settings_that_cannot_be(values: dict[str, Any], key: str, says: str) ->
 @pytest.mark.parametrize("name", ["ab", "Street", "1st-batch", "street-", "street_batch", "a" * 33, "", None])
 def test_names_of_endpoints_that_azure_does_not_take(name: str | None) -> None:
     with pytest.raises(ConfigError, match="3 to 32 lower-case letters"):
-        check_endpoint("endpoint", name)
+        check_endpoint_name("endpoint", name)
 
 
 def test_a_deployment_is_called_after_its_content(tmp_path: Path) -> None:
     environment = JobEnvironment("env", "example.azurecr.io/x:1", "dependencies: []")
-    settings = BatchSettings("cpu-cluster")
+    settings = batch_settings()
     one = BatchDeployment("street-batch", ModelAsset("net", "1"), environment, tmp_path, "code", settings)
-    assert check_endpoint("name", one.name) == one.name
+    assert check_endpoint_name("name", one.name) == one.name
     assert replace(one, code=tmp_path / "elsewhere").name == one.name
     others = {
         one.name,
@@ -81,7 +80,7 @@ def test_addresses_that_name_no_model(given: str) -> None:
 
 
 def test_the_code_is_the_package_with_a_script_at_its_root(tmp_path: Path) -> None:
-    first, second = take_scoring_code(tmp_path / "first"), take_scoring_code(tmp_path / "second")
+    first, second = copy_scoring_code(tmp_path / "first"), copy_scoring_code(tmp_path / "second")
     assert first == second
     assert {path.name for path in (tmp_path / "first").iterdir()} == {"pointseg", BATCH_DRIVER}
     (tmp_path / "first/pointseg/changed.py").write_text("")
@@ -123,14 +122,16 @@ ENDPOINT = "endpoint=street-batch"
     ("words", "says"),
     [
         ([], "no target is named"),
-        (["target=moon"], "there is no target 'moon'"),
+        (["target=moon"], "there is no 'moon'"),
         pytest.param(["target=batch", ENDPOINT], "no checkpoint is given", marks=pytest.mark.slow),
         pytest.param(["target=batch", ENDPOINT, "checkpoint=nowhere"], "nowhere", marks=pytest.mark.slow),
         pytest.param(
             ["target=batch", ENDPOINT, "checkpoint=azureml:net"], "azureml:NAME:VERSION", marks=pytest.mark.slow
         ),
-        pytest.param(["target=batch", ENDPOINT, "checkpoint=x", "name=a b"], "name of a model", marks=pytest.mark.slow),
-        (["target=batch", "checkpoint=x"], "nothing is given for name of an endpoint"),
+        pytest.param(
+            ["target=batch", ENDPOINT, "checkpoint=x", "name=a b"], "not a valid model name", marks=pytest.mark.slow
+        ),
+        (["target=batch", "checkpoint=x"], "no endpoint name is given"),
         (["target=batch", "checkpoint=x", "endpoint=Street"], "lower-case"),
         pytest.param(
             ["target=batch", ENDPOINT, "checkpoint=x", "batch.instances=0"], "batch.instances", marks=pytest.mark.slow
@@ -142,11 +143,11 @@ ENDPOINT = "endpoint=street-batch"
         ),
         pytest.param(
             ["target=batch", ENDPOINT, "checkpoint=x", "batch.image=no image"],
-            "image of a container",
+            "not a valid container image",
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ["target=batch", ENDPOINT, "checkpoint=x", "azure.auth=me"], "no way 'me'", marks=pytest.mark.slow
+            ["target=batch", ENDPOINT, "checkpoint=x", "azure.auth=me"], "there is no 'me'", marks=pytest.mark.slow
         ),
     ],
 )
@@ -184,15 +185,14 @@ def test_what_is_wrong_with_a_call_is_said(tmp_path: Path, words: list[str], say
 
 def test_of_a_folder_the_scans_alone_are_uploaded(tmp_path: Path) -> None:
     tree = write_scans(tmp_path / "kitti")
-    config, _ = compose_checked("invoke", [f"input={tree.root / 'sequences/08'}"], multirun=False)
-    staged = Path(_given(config, tmp_path / "staged"))
+    staged = Path(stage_input(str(tree.root / "sequences/08"), tmp_path / "staged"))
     found = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
     assert found == [f"sequences/08/velodyne/{frame:06d}.bin" for frame in (0, 3, 7)]
     assert (staged / found[0]).readlink() == (tree.bin("08/000000").resolve())
 
 
 def test_a_bundle_has_the_version_of_its_content(tmp_path: Path) -> None:
-    from pointseg import bundle
+    from pointseg.engine import bundle
     from pointseg.tracking.packaging import bundle_sha256
 
     given = write_bundle(tmp_path / "given")

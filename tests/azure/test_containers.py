@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from azure_fixtures import azure, client, cluster, code, here, running, scans, s
 from batch_helpers import write_bundle
 from verbs import Done, run, succeed
 
-from pointseg.azure.container_group import ContainerSettings, GroupSecrets, WantedGroup, definition
-from pointseg.azure.container_image import prepare
-from pointseg.azure.container_tls import Certificate, caddyfile
-from pointseg.errors import ConfigError
-from pointseg.predictor import Predictor
+from pointseg.azure.containers.group import ContainerSettings, GroupSecrets, WantedGroup, group_definition
+from pointseg.azure.containers.image import image_builds
+from pointseg.azure.containers.tls import Certificate, caddyfile
+from pointseg.core.errors import ConfigError
+from pointseg.engine.predictor import Predictor
+from pointseg.workflows.settings.deploy import AciConfig
 
 pytestmark = pytest.mark.azure
 
@@ -43,7 +45,9 @@ def deploy(here: Path, *words: str, **environment: str) -> Done:
 
 
 def settings(**values: Any) -> ContainerSettings:
-    return ContainerSettings(**{"location": "eastus", "dns": GROUP, **values})
+    names = ContainerSettings.__dataclass_fields__
+    given = {key: value for key, value in asdict(AciConfig()).items() if key in names}
+    return ContainerSettings(**{**given, "location": "eastus", "dns": GROUP, **values})
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +110,6 @@ def scores(azure: Any, bundle: Path, open_to_all: bool = False) -> Callable[[Any
         ({"cpu": 0}, "aci.cpu"),
         ({"memory": 99}, "aci.memory"),
         ({"dns": "-x"}, "aci.dns"),
-        ({"tls": "yes"}, "aci.tls"),
         ({"tls": "none"}, "aci.public_http=true"),
         ({"subnet": SUBNET}, "aci.tls=none"),
         ({"tls": "none", "subnet": "inner"}, "aci.subnet"),
@@ -142,7 +145,7 @@ def test_what_is_missing_is_said_first(
 
 def test_only_the_proxy_is_public_and_the_key_is_secret() -> None:
     wanted = WantedGroup(GROUP, f"{IMAGE}:1", settings(liveness={"period": 30}), GroupSecrets(KEY))
-    body = definition(wanted).serialize()
+    body = group_definition(wanted).serialize()
     scoring, proxy = body["properties"]["containers"]
     assert [port["port"] for port in body["properties"]["ipAddress"]["ports"]] == [443, 80]
     assert [port["port"] for port in scoring["properties"]["ports"]] == [5001]
@@ -151,7 +154,7 @@ def test_only_the_proxy_is_public_and_the_key_is_secret() -> None:
     assert f"{GROUP}.eastus.azurecontainer.io {{" in proxy["properties"]["environmentVariables"][0]["value"]
     assert KEY not in json.dumps({**body, "properties": {**body["properties"], "containers": [proxy]}})
     private = WantedGroup(GROUP, f"{IMAGE}:1", settings(tls="none", subnet=SUBNET), GroupSecrets(KEY))
-    address = definition(private).serialize()["properties"]["ipAddress"]
+    address = group_definition(private).serialize()["properties"]["ipAddress"]
     assert (address["type"], [port["port"] for port in address["ports"]]) == ("Private", [5001])
 
 
@@ -192,7 +195,7 @@ def test_a_certificate_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_what_goes_into_the_image_is_what_its_dockerfile_copies(tmp_path: Path, bundle: Path) -> None:
-    base, model = prepare("example", "pointseg-model", bundle, tmp_path / "first")
+    base, model = image_builds("example", "pointseg-model", bundle, tmp_path / "first")
     lines = (base.folder / "Dockerfile").read_text().splitlines()
     copied = {word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]}
     assert all((base.folder / name).exists() for name in copied)
@@ -200,9 +203,9 @@ def test_what_goes_into_the_image_is_what_its_dockerfile_copies(tmp_path: Path, 
     assert not list(base.folder.rglob("__pycache__"))
     assert (model.folder / "Dockerfile").read_text() == f"FROM {base.image}\nCOPY bundle /model\n"
     assert {path.name for path in (model.folder / "bundle").iterdir()} == {path.name for path in bundle.iterdir()}
-    again = prepare("example", "pointseg-model", bundle, tmp_path / "second")
+    again = image_builds("example", "pointseg-model", bundle, tmp_path / "second")
     assert [one.name for one in again] == [base.name, model.name]
-    other = prepare("example", "pointseg-model", write_bundle(tmp_path / "b", seed=1), tmp_path / "third")
+    other = image_builds("example", "pointseg-model", write_bundle(tmp_path / "b", seed=1), tmp_path / "third")
     assert (other[0].name == base.name, other[1].name == model.name) == (True, False)
 
 
@@ -222,11 +225,11 @@ def test_a_group_comes_up_is_kept_updated_and_put_back(
     words = (f"checkpoint={bundle}", f"aci.image={IMAGE}:1")
     azure.containers.scorers["scoring:1"] = scores(azure, bundle)
     done = succeed(deploy(here, *words, "plan=true"))
-    assert "it costs as long as it is there: 2 cores, 4 GB" in done.out
+    assert "it costs as long as it exists: 2 cores, 4 GB" in done.out
     assert puts(azure) == []
     done = succeed(deploy(here, *words))
     assert f"https://{GROUP}.eastus.azurecontainer.io/score" in done.out.splitlines()
-    assert "Tried with a scan: 112,656 points" in done.out
+    assert "Tested with a scan: 112,656 points" in done.out
     assert KEY not in done.out + done.err
     assert groups(azure)[0]["tags"]["made_by"] == "pointseg"
     done = succeed(deploy(here, *words))
@@ -386,4 +389,4 @@ def test_azures_inference_server_passes_the_test(
 
         azure.containers.scorers["scoring:1"] = forward
         done = succeed(deploy(here, f"checkpoint={bundle}", f"aci.image={IMAGE}:1"))
-    assert "Tried with a scan: 112,656 points" in done.out
+    assert "Tested with a scan: 112,656 points" in done.out

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pointseg.azure.data_assets import DataAsset, check_address, version_of_address
-from pointseg.cli.job_inputs import INPUTS_VARIABLE, inputs_of_environment, warn_of_others, with_inputs_told
-from pointseg.compute.spec import JobSpec, Place
-from pointseg.errors import ConfigError
+from pointseg.azure.resources.data_assets import DataAsset, check_address, version_of_address
+from pointseg.core.errors import ConfigError
+from pointseg.jobs.context import JobContext
+from pointseg.jobs.spec import JobSpec, Place
+from pointseg.workflows.data import register_data
+from pointseg.workflows.training.earlier_run import warn_of_other_assets
 
 STORE = "azureml://datastores/scans/paths/kitti"
 LONG = "azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/scans/paths/kitti/"
@@ -21,10 +22,9 @@ LONG = "azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/scans
 @pytest.mark.parametrize(
     ("make", "key", "says"),
     [
-        (lambda: DataAsset("a b", "1", "uri_folder", "."), "name", "255 at most"),
-        (lambda: DataAsset("", "1", "uri_folder", "."), "name", "nothing is given"),
-        (lambda: DataAsset("a", "1/2", "uri_folder", "."), "version", "255 at most"),
-        (lambda: DataAsset("a", "1", "uri_file", "."), "type", "uri_folder or mltable"),
+        (lambda: DataAsset("a b", "1", "uri_folder", "."), "name", "at most 255"),
+        (lambda: DataAsset("", "1", "uri_folder", "."), "name", "no data asset name is given"),
+        (lambda: DataAsset("a", "1/2", "uri_folder", "."), "version", "at most 255"),
         (lambda: DataAsset("a", "1", "uri_folder", ".", tags={"key": "x" * 257}), "tags.key", "256 characters"),
         (lambda: DataAsset("a", "1", "uri_folder", ".", tags={"password": "x"}), "tags.password", "shown to all"),
     ],
@@ -54,12 +54,12 @@ def test_addresses_of_folders(address: str) -> None:
     ("address", "says"),
     [
         ("azureml:semantic-kitti:3", "a data asset already"),
-        ("azureml://datastores/scans/kitti", "no address of a folder"),
-        ("azureml://datastores/scans/paths/", "no address of a folder"),
-        ("http://account.blob.core.windows.net/scans/kitti", "no address of a folder"),
-        ("abfss://scans/kitti", "no address of a folder"),
-        ("s3://bucket/kitti", "no address of a folder"),
-        ("azureml://datastores/${{name}}/paths/kitti", "no address of a folder"),
+        ("azureml://datastores/scans/kitti", "not the address of a folder"),
+        ("azureml://datastores/scans/paths/", "not the address of a folder"),
+        ("http://account.blob.core.windows.net/scans/kitti", "not the address of a folder"),
+        ("abfss://scans/kitti", "not the address of a folder"),
+        ("s3://bucket/kitti", "not the address of a folder"),
+        ("azureml://datastores/${{name}}/paths/kitti", "not the address of a folder"),
         ("https://account.blob.core.windows.net/scans/kitti?sv=1&sig=abcdef", "holds a signature"),
     ],
 )
@@ -78,45 +78,38 @@ def test_the_version_of_an_address_is_that_of_its_place() -> None:
 
 # ---- jobs --------------------------------------------------------------------------------------------------------
 
-INPUTS = {"data_root": Place("azureml:kitti@latest"), "checkpoint": Place("runs/best.ckpt", "uri_file")}
-SPEC = JobSpec("pointseg.train", ("data.root=${{inputs.data_root}}",), INPUTS, variables={"A": "1"})
+INPUTS = {
+    "data_root": Place("azureml:kitti@latest", key="data.root"),
+    "checkpoint": Place("runs/best.ckpt", "uri_file", key="checkpoint"),
+}
+SPEC = JobSpec("pointseg.train", ("data.root=${{inputs.data_root}}",), INPUTS, config={"seed": 1})
 
 
 def test_a_job_is_told_the_assets_that_it_reads() -> None:
-    told = with_inputs_told(
-        SPEC, ("checkpoint", "data.root"), lambda key, place: replace(place, path="azureml:kitti:7")
-    )
+    told = SPEC.with_assets(lambda key, place: replace(place, path="azureml:kitti:7"))
     assert told.inputs["data_root"].path == "azureml:kitti:7"
     assert told.inputs["checkpoint"] == INPUTS["checkpoint"]
     assert told.arguments == SPEC.arguments
-    assert dict(told.variables) == {"A": "1", INPUTS_VARIABLE: json.dumps({"data.root": "azureml:kitti:7"})}
+    assert told.config is not None
+    assert JobContext.from_dict(told.config["job_context"]).inputs == {"data.root": "azureml:kitti:7"}
 
 
 def test_a_job_that_reads_none_stays_as_it_is() -> None:
-    spec = JobSpec("pointseg.train", (), {"data_root": Place("data/kitti")})
-    assert with_inputs_told(spec, ("data.root",)) is spec
+    spec = JobSpec("pointseg.train", (), {"data_root": Place("data/kitti", key="data.root")})
+    assert spec.with_assets() is spec
 
 
 def test_a_label_stays_where_nobody_settles_it() -> None:
-    assert with_inputs_told(SPEC, ("data.root",)).inputs["data_root"].path == "azureml:kitti@latest"
+    assert SPEC.with_assets().inputs["data_root"].path == "azureml:kitti@latest"
 
 
-def test_processes_know_what_they_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(INPUTS_VARIABLE, raising=False)
-    assert inputs_of_environment() == {}
-    monkeypatch.setenv(INPUTS_VARIABLE, '{"data.root": "azureml:kitti:7"}')
-    assert inputs_of_environment() == {"data.root": "azureml:kitti:7"}
-
-
-def test_a_run_that_goes_on_with_other_data_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv(INPUTS_VARIABLE, '{"data.root": "azureml:kitti:7"}')
-    warn_of_others({})
-    warn_of_others({"data.root": "azureml:kitti:7"})
+def test_a_run_that_goes_on_with_other_data_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    now = {"data.root": "azureml:kitti:7"}
+    warn_of_other_assets({}, now)
+    warn_of_other_assets({"data.root": "azureml:kitti:7"}, now)
     assert not caplog.records
-    warn_of_others({"data.root": "azureml:kitti:6"})
-    assert caplog.messages == ["The run began with data.root=azureml:kitti:6 and goes on with azureml:kitti:7."]
+    warn_of_other_assets({"data.root": "azureml:kitti:6"}, now)
+    assert caplog.messages == ["The run began with data.root=azureml:kitti:6 and continues with azureml:kitti:7."]
 
 
 # ---- through the script ------------------------------------------------------------------------------------------
@@ -126,11 +119,10 @@ def test_a_run_that_goes_on_with_other_data_says_so(
     ("words", "says"),
     [
         ([], "no folder is given: path"),
-        (["path=here", "type=table"], "Use uri_folder or mltable"),
-        (["path=here", "name='a b'"], "name of a data asset"),
-        (["path=here", "version=1e3"], "Put it in quotes"),
+        (["path=here", "type=table"], "Use uri_folder | mltable"),
+        (["path=here", "name='a b'"], "not a valid data asset name"),
         (["path=here", "tags.token=abc"], "tags.token"),
-        (["path=s3://bucket/kitti"], "no address of a folder"),
+        (["path=s3://bucket/kitti"], "not the address of a folder"),
     ],
 )
 def test_mistakes_are_refused_before_anybody_is_asked(tmp_path: Path, words: list[str], says: str) -> None:
@@ -155,13 +147,12 @@ def test_folders_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     from verbs import run
 
     from pointseg.azure.errors import AzureError
-    from pointseg.cli import data_registering
 
     class Nobody:
         def __getattr__(self, name: str) -> None:
             raise AzureError("Azure is not asked in this test")
 
-    monkeypatch.setattr(data_registering, "client_for", lambda job: (None, Nobody()))
+    monkeypatch.setattr(register_data, "client_for", lambda azure, plan: (None, Nobody()))
     (tmp_path / "file").write_text("")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/notes.txt").write_text("notes\n")

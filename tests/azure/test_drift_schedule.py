@@ -13,7 +13,7 @@ from azure_fixtures import azure, client, cluster, here, running, started
 from collected_helpers import event, records_of, write_lines
 from verbs import Done, kitti_folder, run, succeed, trained_run
 
-from pointseg.azure.collection import collected_address
+from pointseg.azure.endpoints.data_collection import collected_address
 
 pytestmark = pytest.mark.azure
 
@@ -77,8 +77,10 @@ def test_a_registered_model_is_looked_up_by_the_job(tmp_path: Path) -> None:
     assert component["is_deterministic"] is False
     assert component["inputs"].keys() == {"drift"}
     assert "-m pointseg.report" in component["command"]
-    for word in ("models:/street@champion", "days=7", "fail_on_drift=true", "tracking=mlflow"):
-        assert word in component["command"]
+    taken_along = yaml.safe_load((tmp_path / "chain/pipeline/code/drift/config.yaml").read_text())
+    told = {key: taken_along[key] for key in ("against", "days", "fail_on_drift")}
+    assert told == {"against": "models:/street@champion", "days": 7, "fail_on_drift": True}
+    assert taken_along["tracking"]["uri"] == "auto"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_a_registered_model_is_looked_up_by_the_job(tmp_path: Path) -> None:
         (["checkpoint=models:/street@champion"], "input"),
         ([f"input={COLLECTED}"], "checkpoint"),
         ([f"input={COLLECTED}", "checkpoint=models:/s@c", "drift=[drift=x]"], "the pipeline sets this itself"),
-        ([f"input={COLLECTED}", "checkpoint=models:/s@c", "drift=[days=0]"], "drift: 0 is no number of days"),
+        ([f"input={COLLECTED}", "checkpoint=models:/s@c", "drift=[days=0]"], "drift: 0 is not a number of days"),
         ([f"input={COLLECTED}", "checkpoint=models:/s@c", "drift=[dayz=7]"], "days"),
         ([f"input={COLLECTED}", "checkpoint=models:/s@c", "gate.miou=0.5"], "gate"),
     ],

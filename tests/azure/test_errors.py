@@ -17,7 +17,7 @@ sdk = pytest.importorskip("azure.ai.ml.exceptions", reason="azure-ai-ml is not i
         (lambda: core.ServiceRequestError("no route"), "upload: Azure cannot be reached (no route). Check the network"),
         (
             lambda: core.ClientAuthenticationError("no token"),
-            "upload: Azure does not know who asks (no token). Sign in",
+            "upload: Azure does not accept the sign-in (no token). Sign in",
         ),
     ],
     ids=["the SDK refuses", "no network", "nobody signed in"],

@@ -14,7 +14,7 @@ from azure_fixtures import azure, client, cluster, code, here, running, scans, s
 from azure_helpers import wait_for
 from verbs import run, succeed
 
-from pointseg.bundle import load
+from pointseg.engine.bundle import load
 
 pytestmark = [pytest.mark.azure, pytest.mark.slow]
 

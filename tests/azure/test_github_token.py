@@ -12,9 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from pointseg.azure.errors import AzureError
-from pointseg.azure.github_token import github_token
-from pointseg.azure.workspace import _credential
-from pointseg.errors import ConfigError
+from pointseg.azure.sign_in import credential_of, github_token
+from pointseg.core.errors import ConfigError
 
 KEY = "the-runner's-own-key"
 
@@ -60,10 +59,10 @@ def test_a_refusal_is_a_plain_line_without_the_key(github: list[str], monkeypatc
 def test_oidc_takes_it_in_a_workflow(github: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_TENANT_ID", raising=False)
     with pytest.raises(ConfigError, match="AZURE_TENANT_ID"):
-        _credential("oidc")
+        credential_of("oidc")
     monkeypatch.setenv("AZURE_TENANT_ID", "11111111-2222-3333-4444-555555555555")
     monkeypatch.setenv("AZURE_CLIENT_ID", "66666666-7777-8888-9999-000000000000")
-    assert type(_credential("oidc")).__name__ == "ClientAssertionCredential"
+    assert type(credential_of("oidc")).__name__ == "ClientAssertionCredential"
     assert github == []
     monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", "/nowhere/token")
-    assert type(_credential("oidc")).__name__ == "WorkloadIdentityCredential"
+    assert type(credential_of("oidc")).__name__ == "WorkloadIdentityCredential"

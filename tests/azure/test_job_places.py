@@ -15,8 +15,8 @@ from batch_helpers import hashes, write_bundle, write_scans
 from verbs import KITTI_SPLIT, SMALL_TRAINING, kitti_folder, run, succeed, trained_run
 
 from pointseg.azure.assets import settled
-from pointseg.compute.spec import Place
-from pointseg.errors import ConfigError
+from pointseg.core.errors import ConfigError
+from pointseg.jobs.spec import Place
 
 pytestmark = pytest.mark.azure
 

@@ -14,7 +14,7 @@ from verbs import run
 
 from pointseg.azure import jobs
 from pointseg.azure.errors import AzureError
-from pointseg.bundle import load
+from pointseg.engine.bundle import load
 
 pytestmark = pytest.mark.azure
 
@@ -30,7 +30,7 @@ def test_a_job_is_submitted_as_the_file_says(azure: Any, cluster: str, here: Pat
     azure.calls.assert_order("PUT codes/.*", "PUT environments/.*", "PUT jobs/.*")
     body = azure.calls.body("PUT jobs/.*")
     assert body["jobType"] == "Command"
-    assert "pointseg.train +experiment=quick" in body["command"]
+    assert "pointseg.train --config-dir . --config-name config" in body["command"]
     assert body["resources"]["shmSize"] == "4g"
     assert body["limits"]["timeout"] == "PT15M"
     assert body["tags"] == {"team": "perception"}
@@ -71,7 +71,7 @@ def test_a_job_that_fails_says_where_its_logs_are(azure: Any, cluster: str, here
         (403, "AzureML Data Scientist"),
         (404, "Check the workspace"),
         (409, "another name or version"),
-        (412, "changed meanwhile"),
+        (412, "changed in the meantime"),
         *(
             pytest.param(*fault, marks=pytest.mark.slow)
             for fault in ((429, "slow down"), (500, "later"), (0, "network"))
@@ -135,7 +135,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_or_cancels_it(
     assert (done.code, "The job goes on." in done.out) == (130, True), done.err
     assert "ended as" not in done.err
     assert not azure.calls.matching("POST jobs/.*/cancel")
-    monkeypatch.setattr("pointseg.cli.cancelling._says_yes", lambda question: "Cancel the job" in question)
+    monkeypatch.setattr("pointseg.cli.console._answer", lambda question: "y" if "Cancel the job" in question else "")
     done = run("train", *SMALL, "compute.wait=true", cwd=here)
     assert (done.code, "Cancelled." in done.out) == (130, True), done.err
     assert len(azure.calls.matching("POST jobs/.*/cancel")) == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from azure_fixtures import azure, client, here, running, started
-from test_notebooks import FILES, ROOT, execute, pictures, project, read, said
+from notebook_runner import FILES, ROOT, execute, pictures, project, read, said
 
 pytestmark = [pytest.mark.azure, pytest.mark.slow]
 

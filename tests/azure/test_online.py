@@ -24,7 +24,7 @@ from online_helpers import (
 )
 from verbs import run
 
-from pointseg.azure import online_traffic
+from pointseg.azure.endpoints import online_traffic
 
 pytestmark = [pytest.mark.azure, pytest.mark.slow]
 
@@ -262,7 +262,7 @@ def test_ctrl_c_at_half_of_the_traffic_takes_everything_back(
     monkeypatch.setattr(online_traffic, "time", SimpleNamespace(sleep=sleep))
     done = deploy(here, SECOND, "managed.checks=2")
     assert done.code == 130, done.out + done.err
-    assert "Stopped while at: traffic" in done.out
+    assert "Stopped during: traffic" in done.out
     assert "is removed" in done.out
     assert [len(shares) for shares in shares_put(azure)] == [2, 2, 1]
     assert traffic_now(client) == {old: 100}
@@ -272,7 +272,7 @@ def test_ctrl_c_at_half_of_the_traffic_takes_everything_back(
 @pytest.mark.parametrize(
     ("pattern", "status", "says"),
     [
-        ("PUT onlineEndpoints/[^/]+", 401, "does not know who asks"),
+        ("PUT onlineEndpoints/[^/]+", 401, "does not accept the sign-in"),
         ("PUT onlineEndpoints/[^/]+", 403, "AzureML Data Scientist"),
         ("PUT onlineEndpoints/[^/]+", 409, "409"),
         ("POST onlineEndpoints/[^/]+/listkeys", 403, "asking for the address and key"),
@@ -295,7 +295,7 @@ def test_a_plan_sends_nothing_and_tells_the_cost(azure: Any, client: Any, here: 
     assert not azure.calls.matching("POST .*score")
     for words in (
         "cost: 3 x Standard_DS3_v2",
-        "the quota has to have 4",
+        "the quota must allow 4",
         "paid for beside it",
         "100 % -> v-",
         "delete",
@@ -309,7 +309,7 @@ def test_what_an_endpoint_cannot_become_is_refused(azure: Any, client: Any, here
     (name,) = deployments_now(client)
     place = next(one["id"] for one in azure.store.everything() if one["id"].endswith(f"/deployments/{name}"))
     azure.store.change(place, provisioningState="Updating")
-    assert "another call is at it" in deploy(here, FIRST).message
+    assert "another command is changing it" in deploy(here, FIRST).message
     azure.store.change(place, provisioningState="Succeeded")
 
 
@@ -325,7 +325,7 @@ def test_invoke_finds_address_and_key(azure: Any, client: Any, here: Path, old: 
     done = run("invoke", *words, f"deployment={old}", cwd=here)
     assert "model street/1" in done.out, done.out + done.err
     assert "model street/2" in run("invoke", *words, cwd=here).out
-    assert "fetched" in run("invoke", *words, "key=abc", cwd=here).message
+    assert "looked up" in run("invoke", *words, "key=abc", cwd=here).message
 
 
 def test_callers_with_tokens_in_place_of_keys(azure: Any, client: Any, here: Path, nothing: None) -> None:

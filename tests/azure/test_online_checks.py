@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,16 +11,26 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from online_helpers import online_settings
 from verbs import run
 
-from pointseg.azure.autoscale import Autoscale
-from pointseg.azure.batch import check_endpoint
-from pointseg.azure.environments import JobEnvironment
-from pointseg.azure.models import ModelAsset
-from pointseg.azure.online import OnlineDeployment, OnlineSettings
-from pointseg.azure.online_traffic import Rollout, shifted, traffic_of
-from pointseg.compute.scoring_code import SCORE_DRIVER, take_scoring_code
-from pointseg.errors import ConfigError
+from pointseg.azure.endpoints.autoscale import Autoscale
+from pointseg.azure.endpoints.deployment import SCORE_DRIVER, copy_scoring_code
+from pointseg.azure.endpoints.online import OnlineDeployment
+from pointseg.azure.endpoints.online_traffic import Rollout, shifted, traffic_of
+from pointseg.azure.names import check_endpoint_name
+from pointseg.azure.resources.environments import JobEnvironment
+from pointseg.azure.resources.models import ModelAsset
+from pointseg.core.errors import ConfigError
+from pointseg.workflows.settings.deploy import AutoscaleConfig
+
+
+def rollout(**changes: Any) -> Rollout:
+    return Rollout(**{"steps": [10, 50, 100], "checks": 10, "seconds": 30, "keep_failed": False, **changes})
+
+
+def autoscale(**changes: Any) -> Autoscale:
+    return Autoscale(**{**asdict(AutoscaleConfig()), **changes})
 
 
 @pytest.mark.parametrize(
@@ -33,16 +43,12 @@ from pointseg.errors import ConfigError
         ({"request_seconds": 2.5}, "managed.request_seconds", "whole number"),
         ({"concurrency": 0}, "managed.concurrency", "1 to"),
         ({"workers": 5, "concurrency": 4}, "managed.workers", "some would never work"),
-        ({"auth_mode": "aml_token"}, "managed.auth_mode", "key or aad"),
-        ({"public_network": True}, "managed.public_network", "enabled or disabled"),
-        ({"egress": "no"}, "managed.egress", "enabled or disabled"),
         ({"liveness": {"period": 0}}, "managed.liveness.period", "1 to"),
-        ({"readiness": {"perod": 1}}, "managed.readiness.perod", "no such key"),
     ],
 )
 def test_settings_that_cannot_be(values: dict[str, Any], key: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        OnlineSettings(**values)
+        online_settings(**values)
     assert str(caught.value.where) == key
     assert says in str(caught.value)
 
@@ -50,20 +56,20 @@ def test_settings_that_cannot_be(values: dict[str, Any], key: str, says: str) ->
 @pytest.mark.parametrize(
     ("make", "key"),
     [
-        (lambda: Rollout(steps=[]), "managed.traffic"),
-        (lambda: Rollout(steps=[10, 50]), "managed.traffic"),
-        (lambda: Rollout(steps=[50, 10, 100]), "managed.traffic"),
-        (lambda: Rollout(steps=[10, 10, 100]), "managed.traffic"),
-        (lambda: Rollout(steps=[0, 100]), "managed.traffic"),
-        (lambda: Rollout(steps=[10, 110]), "managed.traffic"),
-        (lambda: Rollout(checks=0), "managed.checks"),
-        (lambda: Rollout(seconds=-1), "managed.step_seconds"),
-        (lambda: Rollout(seconds=True), "managed.step_seconds"),
-        (lambda: Autoscale(most=2, least=3), "managed.autoscale.max"),
-        (lambda: Autoscale(most=0), "managed.autoscale.max"),
-        (lambda: Autoscale(cpu_percent=30, low_percent=30), "managed.autoscale.low_percent"),
-        (lambda: Autoscale(minutes=1), "managed.autoscale.minutes"),
-        (lambda: Autoscale(most=3, least=2).check_instances(1), "managed.instances"),
+        (lambda: rollout(steps=[]), "managed.traffic"),
+        (lambda: rollout(steps=[10, 50]), "managed.traffic"),
+        (lambda: rollout(steps=[50, 10, 100]), "managed.traffic"),
+        (lambda: rollout(steps=[10, 10, 100]), "managed.traffic"),
+        (lambda: rollout(steps=[0, 100]), "managed.traffic"),
+        (lambda: rollout(steps=[10, 110]), "managed.traffic"),
+        (lambda: rollout(checks=0), "managed.checks"),
+        (lambda: rollout(seconds=-1), "managed.step_seconds"),
+        (lambda: rollout(seconds=True), "managed.step_seconds"),
+        (lambda: autoscale(max=2, min=3), "managed.autoscale.max"),
+        (lambda: autoscale(max=0), "managed.autoscale.max"),
+        (lambda: autoscale(cpu_percent=30, low_percent=30), "managed.autoscale.low_percent"),
+        (lambda: autoscale(minutes=1), "managed.autoscale.minutes"),
+        (lambda: autoscale(max=3, min=2).check_instances(1), "managed.instances"),
     ],
 )
 def test_plans_that_cannot_be(make: Any, key: str) -> None:
@@ -74,7 +80,7 @@ def test_plans_that_cannot_be(make: Any, key: str) -> None:
 
 @given(seconds=st.integers(5, 180), concurrency=st.integers(1, 64), workers=st.integers(1, 8))
 def test_the_services_own_limits_end_before_azures(seconds: int, concurrency: int, workers: int) -> None:
-    variables = OnlineSettings(
+    variables = online_settings(
         request_seconds=seconds, concurrency=max(concurrency, workers), workers=workers
     ).variables
     body, cloud = int(variables["POINTSEG_BODY_SECONDS"]), int(variables["POINTSEG_TIME_LIMIT"])
@@ -110,9 +116,9 @@ def test_a_deployment_without_others_gets_all() -> None:
 
 def test_a_deployment_is_called_after_its_content(tmp_path: Path) -> None:
     environment = JobEnvironment("env", "example.azurecr.io/x:1", "dependencies: []")
-    given = OnlineSettings()
+    given = online_settings()
     one = OnlineDeployment("street", ModelAsset("net", "1"), environment, tmp_path, "code", given)
-    assert check_endpoint("name", one.name) == one.name
+    assert check_endpoint_name("name", one.name) == one.name
     for same in ({"instances": 3}, {"auth_mode": "aad"}, {"public_network": "disabled"}):
         assert replace(one, settings=replace(given, **same), code=tmp_path / "elsewhere").name == one.name
     others = {
@@ -123,13 +129,13 @@ def test_a_deployment_is_called_after_its_content(tmp_path: Path) -> None:
         replace(one, settings=replace(given, request_seconds=90)).name,
         replace(one, settings=replace(given, concurrency=5)).name,
         replace(one, settings=replace(given, instance_type="Standard_F4s_v2")).name,
-        replace(one, settings=replace(given, liveness={"period": 20})).name,
+        replace(one, settings=replace(given, liveness={**given.liveness, "period": 20})).name,
     }
     assert len(others) == 8
 
 
 def test_the_code_has_its_script_at_the_root(tmp_path: Path) -> None:
-    take_scoring_code(tmp_path / "code", SCORE_DRIVER)
+    copy_scoring_code(tmp_path / "code", SCORE_DRIVER)
     assert {path.name for path in (tmp_path / "code").iterdir()} == {"pointseg", SCORE_DRIVER}
     assert "from pointseg.serving.score import init, run" in (tmp_path / "code" / SCORE_DRIVER).read_text()
 
@@ -142,7 +148,7 @@ def test_the_code_has_its_script_at_the_root(tmp_path: Path) -> None:
         pytest.param(["managed.autoscale.max=2", "managed.instances=3"], "managed.instances", marks=pytest.mark.slow),
         pytest.param(["managed.smoke_scan=nowhere.bin"], "nowhere.bin", marks=pytest.mark.slow),
         pytest.param(["managed.environment=environments/batch.txt"], "inference-server", marks=pytest.mark.slow),
-        pytest.param(["managed.image=no image"], "image of a container", marks=pytest.mark.slow),
+        pytest.param(["managed.image=no image"], "not a valid container image", marks=pytest.mark.slow),
         pytest.param(["managed.keep_failed=maybe"], "keep_failed", marks=pytest.mark.slow),
         pytest.param(["checkpoint=null"], "no checkpoint is given", marks=pytest.mark.slow),
         pytest.param(["managed.request_second=3"], "managed.request_seconds", marks=pytest.mark.slow),

@@ -14,12 +14,20 @@ import pytest
 from azure_fixtures import azure, client, here, running, started
 from batch_helpers import write_bundle
 from conftest import scan_points
-from online_helpers import ENDPOINT, deploy, deployments_now, forwards, inference_server, register, traffic_now
+from online_helpers import (
+    ENDPOINT,
+    deploy,
+    deployments_now,
+    forwards,
+    inference_server,
+    online_settings,
+    register,
+    traffic_now,
+)
 
 from pointseg import Client, Predictor
-from pointseg.azure import online_traffic
-from pointseg.azure.online import OnlineSettings
-from pointseg.compute.scoring_code import SCORE_DRIVER, take_scoring_code
+from pointseg.azure.endpoints import online_traffic
+from pointseg.azure.endpoints.deployment import SCORE_DRIVER, copy_scoring_code
 
 pytestmark = [pytest.mark.azure, pytest.mark.slow, pytest.mark.inference_server]
 
@@ -39,7 +47,7 @@ def servers(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     """A server for each, with the uploaded code alone and the deployment's own variables."""
     inference_server().serving_python()  # skips where there is none
     folder = tmp_path_factory.mktemp("servers")
-    take_scoring_code(folder / "code", SCORE_DRIVER)
+    copy_scoring_code(folder / "code", SCORE_DRIVER)
     with ExitStack() as stack:
         yield {version: stack.enter_context(_server(bundle, folder, version)) for version, bundle in bundles.items()}
 
@@ -47,7 +55,7 @@ def servers(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def _server(bundle: Path, folder: Path, version: str) -> Any:
     place = folder / version
     place.mkdir()
-    variables = {**OnlineSettings().variables, "PYTHONPATH": ""}
+    variables = {**online_settings().variables, "PYTHONPATH": ""}
     return inference_server().inference_server(bundle.parent, place, folder / "code" / SCORE_DRIVER, **variables)
 
 
@@ -65,7 +73,7 @@ def test_answers_come_from_the_version_that_the_traffic_says(
     for version, server in servers.items():
         azure.scoring.scorers[f"road:{version}"] = forwards(server.url)
     seen: list[tuple[dict[str, int], dict[str, int]]] = []
-    asked = online_traffic._Shift._ask
+    asked = online_traffic._TrafficShift._ask
 
     def ask(self: Any, count: int, *, by_traffic: bool, seconds: float) -> None:
         asked(self, count, by_traffic=by_traffic, seconds=seconds)
@@ -80,14 +88,14 @@ def test_answers_come_from_the_version_that_the_traffic_says(
                     found[version] += 1
             seen.append((traffic_now(client), found))
 
-    monkeypatch.setattr(online_traffic._Shift, "_ask", ask)
+    monkeypatch.setattr(online_traffic._TrafficShift, "_ask", ask)
     monkeypatch.setattr(online_traffic, "WAITS", (0.0,))
     try:
         done = deploy(here, "checkpoint=azureml:road:1")
         assert done.code == 0, done.out + done.err
         (old,) = deployments_now(client)
         sent = azure.calls.body(f"PUT onlineEndpoints/{ENDPOINT}/deployments/{old}")
-        assert sent["environmentVariables"] == OnlineSettings().variables
+        assert sent["environmentVariables"] == online_settings().variables
         done = deploy(here, "checkpoint=azureml:road:2")
         assert done.code == 0, done.out + done.err
         (new,) = set(deployments_now(client)) - {old}

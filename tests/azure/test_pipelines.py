@@ -13,8 +13,8 @@ import yaml
 from azure_fixtures import azure, client, cluster, code, here, running, scans, started
 from verbs import SMALL_TRAINING, Done, run, trained_run
 
-from pointseg.compute.publication import check_cron
-from pointseg.errors import ConfigError
+from pointseg.azure.publishing.files import check_cron
+from pointseg.core.errors import ConfigError
 
 pytestmark = pytest.mark.azure
 
@@ -57,7 +57,8 @@ def test_a_pipeline_is_submitted_as_its_file_says_also_from_elsewhere(
     assert "distribution" not in body["jobs"]["evaluate"]
     components = azure.calls.matching("PUT components/.*")
     assert len(components) == 4
-    assert len({call.body["properties"]["componentSpec"]["code"] for call in components}) == 1
+    # each with its own configuration in it: what one step is told is no reason to run another again
+    assert len({call.body["properties"]["componentSpec"]["code"] for call in components}) == 4
     assert all(call.body["properties"]["componentSpec"]["is_deterministic"] for call in components)
 
     shutil.move(here / "chain/pipeline", here / "moved")
@@ -77,9 +78,9 @@ def test_a_dry_run_asks_nobody(tmp_path: Path) -> None:
 def test_a_training_is_told_the_asset_that_was_prepared(tmp_path: Path) -> None:
     words = ("compute=aml_cpu", "compute.dry_run=true", "hydra.run.dir=chain", "input=azureml:kitti:4")
     good(pipeline(*words, here=tmp_path))
-    jobs = yaml.safe_load((tmp_path / "chain/pipeline/pipeline.yaml").read_text())["jobs"]
     for step, key in (("prepare", "input"), ("train", "data.root"), ("evaluate", "data.root")):
-        assert json.loads(jobs[step]["environment_variables"]["POINTSEG_INPUTS"]) == {key: "azureml:kitti:4"}
+        taken_along = yaml.safe_load((tmp_path / f"chain/pipeline/code/{step}/config.yaml").read_text())
+        assert taken_along["job_context"]["inputs"] == {key: "azureml:kitti:4"}
 
 
 @pytest.mark.slow

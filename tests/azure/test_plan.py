@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from pointseg.azure.errors import AzureError
-from pointseg.azure.plan import Step, carry_out
-from pointseg.errors import ConfigError
+from pointseg.azure.steps import Step, carry_out
+from pointseg.core.errors import ConfigError
 
 
 def steps_into(made: list[str]) -> list[Step]:
@@ -84,11 +84,11 @@ def test_who_stops_it_is_told_how_far_it_was(caplog: pytest.LogCaptureFixture) -
 
     with pytest.raises(KeyboardInterrupt):
         carry_out([Step("compute cluster", "a", "create", (), stop), *steps_into([])], plan=False)
-    assert "Stopped while at: compute cluster a" in caplog.text
+    assert "Stopped during: compute cluster a" in caplog.text
 
 
 def test_a_step_that_nothing_does_is_a_mistake_of_the_program() -> None:
-    with pytest.raises(ValueError, match="nothing does the step create"):
+    with pytest.raises(ValueError, match="nothing carries out create"):
         Step("workspace", "ml", "create")
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from verbs import Done, kitti_folder, run, succeed
 
-from pointseg.azure.models import ModelAsset, find_model
-from pointseg.azure.unasked import Unasked, is_asked
+from pointseg.azure.empty_workspace import EmptyWorkspace, is_connected
+from pointseg.azure.resources.models import ModelAsset, find_model_asset
 from pointseg.azure.workspace import VARIABLES, NothingNamed, find_workspace
-from pointseg.errors import ConfigError
+from pointseg.core.errors import ConfigError
 
 NOBODY = "No workspace is named, and none was asked"
 
@@ -26,7 +26,7 @@ def nameless(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*words: object) -> None:
         raise AssertionError("a workspace is asked")
 
-    monkeypatch.setattr("pointseg.cli.azure_client.connect", refuse)
+    monkeypatch.setattr("pointseg.workflows.workspace.client.connect", refuse)
 
 
 def planned(done: Done) -> list[str]:
@@ -61,7 +61,7 @@ def test_a_batch_endpoint(tmp_path: Path) -> None:
         "deploy", "target=batch", "checkpoint=azureml:street@latest", "endpoint=street", "plan=true", cwd=tmp_path
     )
     assert [line.split()[0] for line in planned(done)] == ["keep", "create", "create", "create", "create"]
-    assert "the cluster cpu-cluster has to be there" in done.out
+    assert "the cluster cpu-cluster must exist" in done.out
 
 
 def test_a_managed_endpoint(tmp_path: Path) -> None:
@@ -107,9 +107,9 @@ def test_a_broken_config_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_answers_questions_and_makes_nothing() -> None:
-    client = Unasked()
-    assert not is_asked(client)
-    assert find_model(client, "street", None) == ModelAsset("street", "latest")
+    client = EmptyWorkspace()
+    assert not is_connected(client)
+    assert find_model_asset(client, "street", None) == ModelAsset("street", "latest")
     assert list(client.online_deployments.list("street")) == []
     with pytest.raises(AttributeError, match="more than a question"):
         client.compute.begin_create_or_update("cluster")

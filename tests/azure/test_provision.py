@@ -89,7 +89,7 @@ def test_a_cluster_is_changed_where_it_can_be(azure: Any, own: Path) -> None:
     done = succeed(provision(own, *one("max_nodes=4", "min_nodes=1", "identity=system", "idle_seconds=120")))
     for line in ("max_nodes: 2 -> 4", "min_nodes: 0 -> 1", "idle_seconds: 600 -> 120", "identity: none -> system"):
         assert line in done.out
-    assert "note: min_nodes=1: 1 node always on, which cost while idle too" in done.out
+    assert "note: min_nodes=1: 1 node always on, charged for while idle too" in done.out
     call = azure.calls.one("PUT computes/mine")
     scale = {"minNodeCount": 1, "maxNodeCount": 4, "nodeIdleTimeBeforeScaleDown": "PT2M"}
     assert call.body["properties"]["properties"]["scaleSettings"] == scale
@@ -249,10 +249,10 @@ def test_connections_that_break_for_good(azure: Any, own: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "names", "says"),
     [
-        (["+clusters.GPU-cluster.vm_size=Standard_D4s_v3"], "gpu-cluster and GPU-cluster", "one name for Azure"),
+        (["+clusters.GPU-cluster.vm_size=Standard_D4s_v3"], "gpu-cluster and GPU-cluster", "the same name for Azure"),
         (["+clusters.gpu-cluster.max_node=3"], "clusters.gpu-cluster.max_node", "clusters.gpu-cluster.max_nodes?"),
         (["workspace.create=true"], "workspace.location", "westeurope"),
-        (["datastore.account=abc"], "datastore.name", "nothing is given"),
+        (["datastore.account=abc"], "datastore.name", "no datastore name is given"),
         (["environments.pointseg-gpu.file=none.yml"], "none.yml", "cannot be read"),
         (["+environments.mine.file=environments/conda.yml"], "environments.mine", "and .image"),
         (["cluster.gpu-cluster.max_nodes=1"], "cluster.gpu-cluster.max_nodes", "clusters.gpu-cluster.max_nodes"),

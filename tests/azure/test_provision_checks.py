@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pointseg.azure.clusters import Cluster, compute_of
-from pointseg.azure.datastores import BlobDatastore
-from pointseg.azure.environments import JobEnvironment
-from pointseg.azure.workspaces import check_workspace
-from pointseg.errors import ConfigError
+from pointseg.azure.resources.compute import Cluster, wanted_compute
+from pointseg.azure.resources.datastores import BlobDatastore
+from pointseg.azure.resources.environments import JobEnvironment
+from pointseg.azure.resources.workspace_step import check_workspace
+from pointseg.core.errors import ConfigError
 
 IDS = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg/providers/"
 AKS = f"{IDS}Microsoft.ContainerService/managedClusters/aks"
@@ -27,9 +27,9 @@ LAB = {"kind": "kubernetes", "resource_id": AKS}
         ("a", SIZE, "clusters.a", "2 to 32 letters"),
         ("a" * 33, SIZE, "clusters.aaa", "2 to 32 letters"),
         ("ends-", SIZE, "clusters.ends-", "no - at the end"),
-        ("mine", {}, "clusters.mine.vm_size", "nothing is given"),
+        ("mine", {}, "clusters.mine.vm_size", "no machine size is given"),
         ("mine", {"vm_size": "A100"}, "clusters.mine.vm_size", "Such as Standard_"),
-        ("mine", SIZE | {"min_nodes": 3, "max_nodes": 2}, "clusters.mine.min_nodes", "at least 3 machines and at most 2"),
+        ("mine", SIZE | {"min_nodes": 3, "max_nodes": 2}, "clusters.mine.min_nodes", "at least 3 machines, but at most 2"),
         ("mine", SIZE | {"min_nodes": -1}, "clusters.mine.min_nodes", "0 to 1,000"),
         ("mine", SIZE | {"max_nodes": 0}, "clusters.mine.max_nodes", "1 to 1,000"),
         ("mine", SIZE | {"max_nodes": True}, "clusters.mine.max_nodes", "whole number"),
@@ -45,18 +45,18 @@ LAB = {"kind": "kubernetes", "resource_id": AKS}
         ("mine", SIZE | {"kind": "vm"}, "clusters.mine.kind", "amlcompute, kubernetes, attached"),
         ("mine", SIZE | {"max_node": 3}, "clusters.mine.max_node", "Did you mean clusters.mine.max_nodes?"),
         ("mine", SIZE | {"name": "other"}, "clusters.mine.name", "has no key name"),
-        ("lab", {"kind": "kubernetes"}, "clusters.lab.resource_id", "nothing is given"),
+        ("lab", {"kind": "kubernetes"}, "clusters.lab.resource_id", "no Kubernetes cluster id is given"),
         ("lab", LAB | {"resource_id": "aks"}, "clusters.lab.resource_id", "managedClusters"),
-        ("lab", LAB | {"namespace": "A_b"}, "clusters.lab.namespace", "Small letters"),
+        ("lab", LAB | {"namespace": "A_b"}, "clusters.lab.namespace", "Use lower-case letters"),
         ("a" * 17, LAB, "clusters.aaa", "2 to 16 letters"),
         ("lab", LAB | SIZE, "clusters.lab.vm_size", "has no key vm_size"),
         ("lab", {"kind": "attached"} | SIZE, "clusters.lab.vm_size", "has no key vm_size"),
-        ("lab", 7, "clusters.lab", "no description of a cluster"),
+        ("lab", 7, "clusters.lab", "does not describe a cluster"),
     ],
 )  # fmt: skip
 def test_a_compute_that_cannot_be(name: str, values: Any, key: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        compute_of(name, values)
+        wanted_compute(name, values)
     assert str(caught.value.where).startswith(key)
     assert says in str(caught.value)
 
@@ -64,11 +64,11 @@ def test_a_compute_that_cannot_be(name: str, values: Any, key: str, says: str) -
 @pytest.mark.parametrize(
     ("make", "key", "says"),
     [
-        (lambda: BlobDatastore("a-b", "abc", "kitti"), "datastore.name", "Letters, digits and _"),
+        (lambda: BlobDatastore("a-b", "abc", "kitti"), "datastore.name", "Use letters, digits and _"),
         (lambda: BlobDatastore("workspaceblobstore", "abc", "kitti"), "datastore.name", "for itself"),
-        (lambda: BlobDatastore("a", "A_b", "kitti"), "datastore.account", "small letters"),
+        (lambda: BlobDatastore("a", "A_b", "kitti"), "datastore.account", "lower-case letters"),
         (lambda: BlobDatastore("a", "abc", "a--b"), "datastore.container", "single -"),
-        (lambda: JobEnvironment("a b", "image", "dependencies: []"), "environments.a b", "Letters, digits"),
+        (lambda: JobEnvironment("a b", "image", "dependencies: []"), "environments.a b", "Use letters, digits"),
         (lambda: JobEnvironment("mine", "a b", "dependencies: []"), "environments.mine.image", "REGISTRY/NAME:TAG"),
         (lambda: check_workspace(create=True, location=None), "workspace.location", "westeurope"),
         (lambda: check_workspace(create=False, location="West Europe"), "workspace.location", "short name"),

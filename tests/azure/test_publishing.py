@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import yaml
 from azure_fixtures import azure, client, cluster, code, running, started
-from batch_helpers import default_of, deployments_of
+from batch_helpers import batch_settings, default_of, deployments_of
 
-from pointseg.azure.batch import BatchDeployment, BatchSettings, batch_steps
-from pointseg.azure.environments import JobEnvironment
+from pointseg.azure.endpoints.batch import BatchDeployment, batch_steps
 from pointseg.azure.errors import AzureError
-from pointseg.azure.models import ModelAsset
-from pointseg.azure.ours import TAG
-from pointseg.azure.plan import Step, carry_out
-from pointseg.azure.publishing import published, steps_to_publish, switch_schedule
-from pointseg.azure.teardown import Place, teardown_steps
+from pointseg.azure.publishing.files import Publication, write_publication
+from pointseg.azure.publishing.steps import published, steps_to_publish, switch_schedule
+from pointseg.azure.resources.environments import JobEnvironment
+from pointseg.azure.resources.models import ModelAsset
+from pointseg.azure.steps import Step, carry_out
+from pointseg.azure.tags import MADE_BY_TAG
+from pointseg.azure.teardown import TeardownScope, teardown_steps
 from pointseg.azure.workspace import Workspace
-from pointseg.compute.publication import Publication, write_publication
-from pointseg.errors import ConfigError
+from pointseg.core.errors import ConfigError
 
 pytestmark = pytest.mark.azure
 
@@ -62,7 +62,7 @@ def changed(azure: Any) -> list[str]:
     ("name", "tags", "says"),
     [
         ("taken-by-others", {"team": "maps"}, "an endpoint of this name that was not made from here"),
-        ("taken-by-deploy", TAG, "an endpoint of this name that another command made"),
+        ("taken-by-deploy", MADE_BY_TAG, "an endpoint of this name that another command made"),
     ],
 )
 def test_an_endpoint_of_something_else_is_left(
@@ -103,7 +103,7 @@ def test_what_is_published_is_left_by_deploy(
 ) -> None:
     publish(client, write_publication(chain, "taken-by-pipeline"))
     environment = JobEnvironment("env", "example.azurecr.io/x:1", "dependencies: []")
-    model, settings = ModelAsset("net", "1"), BatchSettings(cluster)
+    model, settings = ModelAsset("net", "1"), batch_settings(cluster=cluster)
     wanted = BatchDeployment("taken-by-pipeline", model, environment, tmp_path, "code", settings)
     with pytest.raises(ConfigError, match="that another command made"):
         batch_steps(client, wanted)
@@ -151,7 +151,7 @@ def test_a_version_is_of_one_content(azure: Any, client: Any, chain: Path, code:
     publish(client, first)
     folder = written(chain.parent / "other", code, cluster, "other.py")
     azure.calls.clear()
-    with pytest.raises(ConfigError, match="numbered is there in this version, with other content") as raised:
+    with pytest.raises(ConfigError, match="numbered exists in this version, with other content") as raised:
         publish(client, write_publication(folder, "numbered", version="1"))
     assert raised.value.where == "version=1"
     assert changed(azure) == []
@@ -168,7 +168,7 @@ def test_a_version_is_of_one_content(azure: Any, client: Any, chain: Path, code:
 def test_teardown_finds_the_components_of_the_steps(azure: Any, client: Any, chain: Path) -> None:
     made = write_publication(chain, "to-archive")
     publish(client, made)
-    place = Place(Workspace(azure.subscription, azure.group, azure.workspace, "tests"), client, None, None)
+    place = TeardownScope(Workspace(azure.subscription, azure.group, azure.workspace, "tests"), client, None, None)
     archived = {step.name: step.differences for step in teardown_steps(place, ("assets",)) if step.kind == "component"}
     assert made.content in archived["pointseg_greet"][0]
     assert made.version in archived["to_archive"][0]

@@ -18,8 +18,8 @@ from readme_text import ENGLISH, Block, blocks
 from stand_in.requirements import missing
 from verbs import trained_run
 
-from pointseg.azure import workspace
-from pointseg.bundle import load
+from pointseg.azure import sign_in, workspace
+from pointseg.engine.bundle import load
 
 pytestmark = [pytest.mark.azure, pytest.mark.slow]
 
@@ -51,7 +51,7 @@ def reader(running: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         for variables in workspace.VARIABLES.values():
             for name in variables:
                 patch.delenv(name, raising=False)
-        patch.setattr(workspace, "_credential", lambda auth: running.credential)
+        patch.setattr(sign_in, "_credential", lambda auth: running.credential)
         reader = Reader(folder, stack)
         reader.furnish()
         yield reader

@@ -16,8 +16,8 @@ from azure_fixtures import azure, client, cluster, here, running, started
 from verbs import KITTI_SPLIT, SMALL_TRAINING, Done, kitti_folder, run, succeed
 
 import pointseg
-from pointseg.bundle import load
-from pointseg.labels import LabelMap
+from pointseg.core.labels import LabelMap
+from pointseg.engine.bundle import load
 
 pytestmark = pytest.mark.azure
 
@@ -104,7 +104,7 @@ def test_a_version_of_ones_own_that_holds_other_content_is_refused(azure: Any, h
     assert version_of(register(home, "path=kitti", "version=7")) == "7"
     next(kitti.rglob("poses.txt")).write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
     message = register(home, "path=kitti", "version=7").message
-    assert "the version is there and holds other content: semantic-kitti:7" in message
+    assert "the version exists and holds other content: semantic-kitti:7" in message
     assert len(azure.calls.matching("PUT data/.*/versions/.*")) == 1
 
 
@@ -193,7 +193,8 @@ def test_a_training_names_the_asset_that_it_read(azure: Any, cluster: str, home:
     asset = f"azureml:semantic-kitti:{version}"
     sent = azure.calls.body("PUT jobs/.*")
     assert sent["inputs"]["data_root"]["uri"].endswith(f"/data/semantic-kitti/versions/{version}")
-    assert json.loads(sent["environmentVariables"]["POINTSEG_INPUTS"]) == {"data.root": asset}
+    carried = yaml.safe_load((home / "run/job/code/config.yaml").read_text())
+    assert carried["job_context"]["inputs"] == {"data.root": asset}
     assert load(home / "run").provenance["data"]["asset"] == asset
     assert json.loads((home / "run/run.json").read_text())["inputs"] == {"data.root": asset}
     tags = [tag for call in azure.calls for tag in (call.body or {}).get("tags", []) if isinstance(tag, dict)]
@@ -203,7 +204,7 @@ def test_a_training_names_the_asset_that_it_read(azure: Any, cluster: str, home:
     config["data"]["root"] = "/mnt/azureml/data_root"  # of a machine that is gone: the stand-in's is this one
     (home / "run/config.yaml").write_text(yaml.safe_dump(config))
     message = run("evaluate", "checkpoint=run", cwd=home).message
-    assert f"the run was made in Azure ML, of {asset}" in message
+    assert f"the run was made in Azure ML, from {asset}" in message
     assert "data.root=DIR" in message
     succeed(run("evaluate", "checkpoint=run", "data=semantickitti", "data.root=kitti", cwd=home))
     succeed(run("evaluate", "checkpoint=run", "compute=aml_cpu", "hydra.run.dir=again", cwd=home))
@@ -211,7 +212,7 @@ def test_a_training_names_the_asset_that_it_read(azure: Any, cluster: str, home:
 
     done = run("register_model", "run=run", "tracking.uri=sqlite:///registry.db", cwd=home)
     assert succeed(done)
-    from pointseg.tracking.registry import Registry
+    from pointseg.tracking.model_registry import Registry
 
     registered = Registry("sqlite:///registry.db", home, None).version("pointnet-semseg", "1")
     assert registered.tags["data.asset"] == asset
@@ -223,7 +224,8 @@ def test_a_label_stays_in_a_dry_run(tmp_path: Path) -> None:
     succeed(run("train", *words, "data.root=azureml:semantic-kitti@latest", cwd=tmp_path))
     job = yaml.safe_load((tmp_path / "run/job/job.yaml").read_text())
     assert job["inputs"]["data_root"]["path"] == "azureml:semantic-kitti@latest"
-    assert json.loads(job["environment_variables"]["POINTSEG_INPUTS"]) == {"data.root": "azureml:semantic-kitti@latest"}
+    carried = yaml.safe_load((tmp_path / "run/job/code/config.yaml").read_text())
+    assert carried["job_context"]["inputs"] == {"data.root": "azureml:semantic-kitti@latest"}
 
 
 @pytest.mark.slow

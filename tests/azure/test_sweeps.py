@@ -12,8 +12,9 @@ from azure_fixtures import azure, client, cluster, code, here, running, scans, s
 from azure_helpers import press_ctrl_c
 from verbs import SMALL_MODEL, run
 
-from pointseg.bundle import load
-from pointseg.cli.azure_sweeps import Submitted, _name_all
+from pointseg.engine.bundle import load
+from pointseg.jobs.spec import JobSpec
+from pointseg.workflows.sweeps.runs import Submissions
 
 pytestmark = [pytest.mark.azure, pytest.mark.slow]
 
@@ -22,7 +23,7 @@ LR = "optimizer.lr=tag(log, interval(1e-4,1e-2))"
 
 
 def test_a_search_is_one_sweep_job(azure: Any, cluster: str, here: Path) -> None:
-    words = (LR, "data.points=int(interval(64,512))", "seed=1,2", "optimizer.warmup_steps=range(1,9,2)")
+    words = (LR, "data.points=int(interval(64,512))", "seed=1,2", "scheduler.warmup_steps=range(1,9,2)")
     more = (
         "compute.sweep.trials=20",
         "compute.sweep.early_termination=bandit",
@@ -45,7 +46,7 @@ def test_a_search_is_one_sweep_job(azure: Any, cluster: str, here: Path) -> None
     assert body["earlyTermination"].items() >= {"policyType": "Bandit", "slackFactor": 0.1, **looks}.items()
     space = body["searchSpace"]
     assert space["seed"] == ["choice", [["1", "2"]]]
-    assert space["optimizer_warmup_steps"] == ["choice", [["1", "3", "5", "7"]]]
+    assert space["scheduler_warmup_steps"] == ["choice", [["1", "3", "5", "7"]]]
     assert space["data_points"] == ["quniform", [64, 512, 1]]
     assert space["optimizer_lr"][0] == "loguniform"
     assert space["optimizer_lr"][1] == pytest.approx([-9.2103, -4.6052], abs=1e-3)
@@ -108,10 +109,12 @@ def test_the_jobs_of_a_grid_are_grouped_and_named(azure: Any, cluster: str, here
     assert all(call.path.rsplit("/", 1)[-1] in said for call in calls)
 
 
-def test_a_password_is_not_said_with_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
-    given = [["seed=0", "x=https://me:open-sesame@host"], ["seed=1", "x=https://me:open-sesame@elsewhere"]]
-    _name_all([Submitted(f"job{number}", words, Path("night"), {}) for number, words in enumerate(given)])
-    said = capsys.readouterr().out
+def test_a_password_is_not_said_with_the_jobs(caplog: pytest.LogCaptureFixture) -> None:
+    given = [{"seed": "0", "x": "https://me:open-sesame@host"}, {"seed": "1", "x": "https://me:open-sesame@elsewhere"}]
+    job = JobSpec("pointseg.train")
+    with caplog.at_level("INFO"):
+        Submissions([(f"job{number}", job, values, Path("night")) for number, values in enumerate(given)]).say()
+    said = caplog.text
     assert "job1  seed=1 x=https://***@elsewhere" in said
     assert "open-sesame" not in said
 
@@ -147,7 +150,9 @@ def test_ctrl_c_while_a_grid_is_waited_for_cancels_what_can_be_cancelled(
     azure.jobs.script("*", *["Running"] * 50)
     azure.faults.add("POST jobs/.*/cancel", 409, times=1)
     press_ctrl_c(monkeypatch)
-    monkeypatch.setattr("pointseg.cli.cancelling._says_yes", lambda question: "the 2 jobs that were not" in question)
+    monkeypatch.setattr(
+        "pointseg.cli.console._answer", lambda question: "y" if "the 2 jobs that were not" in question else ""
+    )
     done = run("train", *QUICK, "seed=0,1", "compute.wait=true", "hydra.sweep.dir=stopped", cwd=here)
     assert done.code == 130, done.err
     assert done.out.count("Following ") == 1

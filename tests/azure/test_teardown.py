@@ -13,8 +13,8 @@ from azure_fixtures import azure, client, cluster, code, here, running, scans, s
 from azure_helpers import command_job, environment, online_deployment
 from verbs import Done, run, succeed
 
-from pointseg.azure.ours import is_ours
-from pointseg.azure.plan import Step, carry_out
+from pointseg.azure.steps import Step, carry_out
+from pointseg.azure.tags import made_by_pointseg
 
 pytestmark = pytest.mark.azure
 TAG = {"made_by": "pointseg"}
@@ -96,10 +96,10 @@ def changed(azure: Any) -> list[str]:
 
 
 def test_a_tag_is_known_in_both_its_forms() -> None:
-    assert is_ours({"made_by": "pointseg", "x": "y"})
-    assert is_ours({"made-by": "pointseg.pipeline"})
-    assert not is_ours({"made_by": "somebody"})
-    assert not is_ours(None)
+    assert made_by_pointseg({"made_by": "pointseg", "x": "y"})
+    assert made_by_pointseg({"made-by": "pointseg.pipeline"})
+    assert not made_by_pointseg({"made_by": "somebody"})
+    assert not made_by_pointseg(None)
 
 
 def test_steps_wait_for_an_agreement() -> None:
@@ -115,7 +115,7 @@ def test_steps_wait_for_an_agreement() -> None:
     ("words", "says"),
     [
         ([], "nobody can be asked here"),
-        (["only=[endpoint]"], "there is no kind 'endpoint'"),
+        (["only=[endpoint]"], "there is no 'endpoint'"),
         (["endpoint=street", "clusters=true", "yes=true"], "belong to no endpoint"),
         (["yes=true"], "workspace"),
     ],
@@ -133,7 +133,7 @@ def test_what_is_ours_goes_and_nothing_else(
 ) -> None:
     done = succeed(teardown(here, "plan=true"))
     assert ["delete", "online", "endpoint", "street"] in [line.split() for line in done.out.splitlines()]
-    assert "its machines cost as long as they are there (blue: 1 x Standard_DS3_v2)" in done.out
+    assert "its machines cost as long as they exist (blue: 1 x Standard_DS3_v2)" in done.out
     assert "4 steps to do" not in done.out
     assert "3 steps to do" in done.out
     assert "others" not in done.out
@@ -187,8 +187,8 @@ def test_what_the_scripts_make_carries_the_tag(azure: Any, client: Any, here: Pa
     none = ("clusters.cpu-cluster=null", "clusters.gpu-cluster=null", "environments=null")
     provision = ("clusters.tagged.vm_size=Standard_D4s_v3", *none)
     succeed(run("provision", *provision, cwd=here))
-    assert is_ours(client.compute.get("tagged").tags)
+    assert made_by_pointseg(client.compute.get("tagged").tags)
     assert "Nothing to do" in succeed(run("provision", *provision, cwd=here)).out
     succeed(run("register_data", f"path={scans}", "check=false", "name=tagged", cwd=here))
-    assert is_ours(next(iter(client.data.list(name="tagged"))).tags)
+    assert made_by_pointseg(next(iter(client.data.list(name="tagged"))).tags)
     assert "Nothing to do" in succeed(run("register_data", f"path={scans}", "check=false", "name=tagged", cwd=here)).out

@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "serving")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "support")]
 
 from service import OCTETS, serving  # noqa: E402
 from serving import Client, scan_of  # noqa: E402
 
-from pointseg.data.scan_record import make_record  # noqa: E402
-from pointseg.predictor import Predictor  # noqa: E402
+from pointseg.engine.predictor import Predictor  # noqa: E402
+from pointseg.quality.scan_record import make_record  # noqa: E402
 from pointseg.serving.collection import Collection  # noqa: E402
 
 RATE, BLOCK, QUIET, TURN = 0.5, 4, 0.3, 0.1

@@ -26,14 +26,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from pointseg.data.clouds import Draw, TrainingClouds, decode
+from pointseg.core.labels import LabelMap
+from pointseg.data.batches import decode_batch
+from pointseg.data.datasets import Draw, TrainingClouds
+from pointseg.data.features import FeatureSpec
 from pointseg.data.sampling import Sampling
 from pointseg.data.semantickitti import SemanticKITTIScans, label_path
 from pointseg.data.store import PackedScans, PackSettings, pack
 from pointseg.data.store.reader import StoreTable
 from pointseg.data.tables import ResidentTable
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
 
 Sample = Callable[[int, int], Any]
 BARE = FeatureSpec(use=("x", "y", "z", "remission"))
@@ -88,7 +89,9 @@ def prepare(
     def from_table(features: FeatureSpec, resident: bool, sampling: Sampling) -> Sample:
         records = StoreTable(scans, features)
         clouds = TrainingClouds(ResidentTable(records) if resident else records, sampling, seed=0)
-        return lambda index, epoch: decode(clouds.__getitems__([Draw(epoch, index, index, points)]), records.format)
+        return lambda index, epoch: decode_batch(
+            clouds.__getitems__([Draw(epoch, index, index, points)]), records.format
+        )
 
     ways: dict[str, Sample] = {
         "raw": lambda index, epoch: raw(files[index], table, points),

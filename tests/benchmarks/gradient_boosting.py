@@ -18,15 +18,18 @@ import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from pointseg.cli.building import build_data, build_features
-from pointseg.cli.saved import load_config
+from pointseg.core.labels import LabelMap
+from pointseg.data.features import FeatureSpec
 from pointseg.data.sources import ScanSource
-from pointseg.evaluation import evaluate
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
-from pointseg.losses import class_weights
-from pointseg.metrics import Scores, confusion_matrix, score
-from pointseg.predictor import Predictor
+from pointseg.engine.evaluation import evaluate_model
+from pointseg.engine.losses import class_weights
+from pointseg.engine.metrics import Scores, confusion_matrix, score
+from pointseg.engine.predictor import Predictor
+from pointseg.engine.training.run_folder import RunFolder
+from pointseg.workflows.default_sections import with_default_sections
+from pointseg.workflows.settings.train import TrainConfig
+from pointseg.workflows.training.earlier_run import earlier_configuration
+from pointseg.workflows.training.parts import build_features, build_training_data
 
 
 def features_and_labels(
@@ -74,10 +77,10 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=240_000)
     parser.add_argument("--split", default="test")
     arguments = parser.parse_args()
-    config = load_config(arguments.run / "config.yaml")
+    config = with_default_sections(earlier_configuration(TrainConfig(), RunFolder(arguments.run)))
     # Trees find thresholds themselves: the columns between knots, monotone in their feature, can tell them nothing more.
-    spec = replace(build_features(config), knots=())
-    data = build_data(config, spec)
+    spec = replace(build_features(config.features), knots=())
+    data = build_training_data(config, spec)
     train, held_out = data.source("train"), data.source(arguments.split)
     print(f"{len(train)} training scans, {len(held_out)} {arguments.split} scans; features {', '.join(spec.use)}")
     print(f"threads {torch.get_num_threads()}, load {os.getloadavg()[0]:.1f}")
@@ -87,7 +90,7 @@ def main() -> None:
         seconds = time.perf_counter() - began
         show(f"trees, weights {weighting} ({seconds:.0f} s)", score_trees(model, held_out, spec, data.label_map))
     predictor = Predictor.load(arguments.run)
-    show("this run's model", evaluate(predictor, held_out, label_map=data.label_map, show=0).scores)
+    show("this run's model", evaluate_model(predictor, held_out, label_map=data.label_map, show=0).scores)
 
 
 def show(name: str, scores: Scores) -> None:

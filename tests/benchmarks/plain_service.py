@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pointseg.predictor import Predictor
+from pointseg.engine.predictor import Predictor
 
 lock = threading.Lock()
 warnings.simplefilter("ignore")

@@ -30,8 +30,8 @@ from reference import ReferencePointNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointseg.models import PointNetSeg, products
-from pointseg.models.pointnet_inference import fold_model
+from pointseg.models import PointNetSeg
+from pointseg.models.pointnet import products
 
 FORMS = ("reference", "plain", "fast")
 MULTIPLY_ADDS = {"predict": 621_568, "train": 1_220_000}  # of the restructured forms, a point
@@ -86,14 +86,14 @@ def by_mkl(way: Callable[[], object]) -> Callable[[], None]:
 def exported(model: nn.Module, folder: Path) -> dict[str, nn.Module]:
     """ONNX Runtime with the float32 and the 8-bit file of a model; none where it is not installed."""
     try:
-        from pointseg.exporting.graph import build_graph
+        from pointseg.engine.onnx_model import OnnxModel
         from pointseg.exporting.int8 import quantize
-        from pointseg.exporting.runtime import OnnxModel
+        from pointseg.exporting.onnx_file import build_graph
     except ImportError:
         return {}
     whole, small = folder / "model.onnx", folder / "int8.onnx"
-    whole.write_bytes(build_graph(fold_model(model)).SerializeToString())  # type: ignore[arg-type]
-    quantize(whole, small)
+    whole.write_bytes(build_graph(model).SerializeToString())  # type: ignore[arg-type]
+    quantize(whole, small, model.float32_nodes)  # type: ignore[arg-type]
     threads = torch.get_num_threads()
     return {"ONNX Runtime": OnnxModel(whole, threads), "ONNX Runtime, 8 bits": OnnxModel(small, threads)}
 

@@ -33,12 +33,12 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "serving")]
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "support")]
 
 from service import OCTETS, serving  # noqa: E402
 
 from pointseg.data.synthetic import SyntheticWorld  # noqa: E402
-from pointseg.predictor import Predictor  # noqa: E402
+from pointseg.engine.predictor import Predictor  # noqa: E402
 
 Call = Callable[[], NDArray[np.uint32]]
 JSON = {"Content-Type": "application/json"}

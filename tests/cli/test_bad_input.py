@@ -99,7 +99,7 @@ def test_label_map_that_contradicts_itself(tmp_path: Path) -> None:
         (["trainer.max_epochs=null"], "trainer.max_epochs"),
         (["seed=-1"], "seed"),
         (["features=null"], "features"),
-        (["--cfg=job"], "--cfg=job"),
+        (["--cfgs=job"], "--cfgs=job"),
         (["seed"], "'seed'"),
         (["compute=moon"], "compute=moon"),
         (["tracking.uri=folder"], "folder"),

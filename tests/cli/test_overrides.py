@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from verbs import KITTI_SPLIT, SMALL_TRAINING, run, succeed
 
-from pointseg.cli.checks import compose_checked
-from pointseg.cli.overrides import PATH_KEYS, parse, quote_all, split_arguments
-from pointseg.errors import ConfigError
+from pointseg.cli.hydra_options import parse_arguments
+from pointseg.cli.override_checks import compose_checked
+from pointseg.cli.overrides import parse, quote_all
+from pointseg.cli.schema import literal_keys
+from pointseg.core.errors import ConfigError
 
 WEIRD = "we ird=(a),b ~é'x"
 NASTY = [
@@ -55,14 +57,14 @@ def test_any_text_arrives_unchanged(key: str, text: str) -> None:
     """Hydra's grammar and then OmegaConf's reading, as when a configuration is composed."""
     if key.startswith("hydra.") and "${" in text:
         return  # ${now:...} is a setting of Hydra's own folders
-    (override,) = parse(quote_all([f"{key}={text}"], multirun=False))
+    (override,) = parse(quote_all("evaluate", [f"{key}={text}"], multirun=False))
     assert override.key_or_group == key
     assert OmegaConf.create({"value": override.value()}).value == text
 
 
 @pytest.mark.parametrize("text", NASTY)
 def test_nasty_texts_arrive_in_the_real_configuration(text: str) -> None:
-    config, _ = compose_checked("train", quote_all([f"resume={text}"], multirun=False), multirun=False)
+    config, _ = compose_checked("train", quote_all("train", [f"resume={text}"], multirun=False), multirun=False)
     assert config.resume == text
 
 
@@ -73,40 +75,45 @@ def test_nasty_texts_arrive_in_the_real_configuration(text: str) -> None:
      ("prepare", "manifest"), ("export", "checkpoint"),
      ("export", "output"), ("predict", "checkpoint"), ("predict", "input"), ("predict", "output"),
      ("report", "run"), ("report", "checkpoint"), ("report", "against"), ("report", "output"),
-     ("register_data", "path"), ("register_data", "labels"), ("register_data", "description")],
+     ("register_data", "path"), ("register_data", "labels"), ("register_data", "description"),
+     ("register_data", "version"), ("pipeline", "version")],
 )  # fmt: skip
 def test_every_path_key_is_taken_as_it_is(verb: str, key: str) -> None:
-    assert key in PATH_KEYS
-    config, _ = compose_checked(verb, quote_all([f"{key}={WEIRD}"], multirun=False), multirun=False)
+    assert key in literal_keys(verb)
+    config, _ = compose_checked(verb, quote_all(verb, [f"{key}={WEIRD}"], multirun=False), multirun=False)
     assert OmegaConf.select(config, key) == WEIRD
 
 
 @pytest.mark.parametrize("quoted", ["'a, b'", '"a, b"'])
 def test_quotes_for_hydra_stay_what_they_are(quoted: str) -> None:
-    config, _ = compose_checked("train", quote_all([f"resume={quoted}"], multirun=False), multirun=False)
+    config, _ = compose_checked("train", quote_all("train", [f"resume={quoted}"], multirun=False), multirun=False)
     assert config.resume == "a, b"
 
 
 def test_commas_separate_values_in_a_sweep() -> None:
-    (override,) = parse(quote_all(["data.root=a b,c=d,~e"], multirun=True))
+    (override,) = parse(quote_all("train", ["data.root=a b,c=d,~e"], multirun=True))
     assert override.is_sweep_override()
     assert [str(value).strip("'") for value in override.sweep_string_iterator()] == ["a b", "c=d", "~e"]
 
 
 def test_quoted_commas_stay_in_a_sweep() -> None:
-    (override,) = parse(quote_all(["data.root='a,b'"], multirun=True))
+    (override,) = parse(quote_all("train", ["data.root='a,b'"], multirun=True))
     assert not override.is_sweep_override()
 
 
 def test_other_values_keep_hydras_grammar() -> None:
     words = ["optimizer.lr=0.1", "data.split.train=[0,1]", "data.scans={train: 2}", "~tracking.tags"]
-    assert quote_all(words, multirun=False) == words
+    assert quote_all("train", words, multirun=False) == words
 
 
 def test_flags_and_overrides_are_told_apart() -> None:
-    assert split_arguments(["-m", "seed=1", "--cfg", "~x", "+a=-1"][:2]) == (["-m"], ["seed=1"])
+    options, overrides = parse_arguments(["-m", "seed=1", "--config-dir", "conf", "~x", "+a=-1"])
+    assert (options.flags, options.multirun, options.config_dir) == (("-m", "--config-dir", "conf"), True, "conf")
+    assert overrides == ["seed=1", "~x", "+a=-1"]
     with pytest.raises(ConfigError, match="'seed' is not NAME=VALUE"):
-        split_arguments(["seed"])
+        parse_arguments(["seed"])
+    with pytest.raises(ConfigError, match="there is no option --fast"):
+        parse_arguments(["--fast"])
 
 
 @pytest.mark.slow
@@ -126,3 +133,11 @@ def test_paths_that_need_quotes_work_in_every_verb(tmp_path: Path) -> None:
     succeed(run("evaluate", f"checkpoint={WEIRD}/run", f"output={WEIRD}/scores", cwd=tmp_path))
     scores = [json.loads((home / name / "metrics.json").read_text()) for name in ("run", "scores")]
     assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("recipe", ["kitti", "kitti_frnet_small"])
+@pytest.mark.parametrize("points", ["4096", "[1024,4096]"])
+def test_a_cloud_s_points_are_a_number_or_a_range(recipe: str, points: str) -> None:
+    words = [f"+experiment={recipe}", "data.root=DIR", f"data.points={points}"]
+    config, _ = compose_checked("train", words, multirun=False)
+    assert config.data.points == json.loads(points)

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from verbs import SMALL_TRAINING, Done, run, spawn, trained_run
 
+from pointseg.azure.job_file import AzureCompute
+from pointseg.azure.pipeline_files import write_pipeline
 from pointseg.cli.overrides import parse, quote_all
-from pointseg.compute import JobSpec
-from pointseg.compute.azureml import AzureCompute
-from pointseg.compute.identity import content_identity
-from pointseg.compute.pipeline import PipelineSpec, PipelineStep, Wire
-from pointseg.compute.pipeline_files import write_pipeline
-from pointseg.compute.spec import Place
-from pointseg.errors import ConfigError
+from pointseg.core.errors import ConfigError
+from pointseg.jobs import JobSpec
+from pointseg.jobs.content_identity import content_identity
+from pointseg.jobs.pipeline import PipelineSpec, PipelineStep, Wire
+from pointseg.jobs.spec import Place
 
 WORLD = ["synthetic.scans=11", "synthetic.beams=16", "synthetic.azimuth_steps=64"]
 TRAIN = f"train=[{','.join(SMALL_TRAINING)}]"
@@ -36,13 +36,13 @@ def refused(*words: str, cwd: Path) -> str:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["steps=[prepair]"], "Did you mean 'prepare'?"),
+        (["steps=[prepair]"], "Did you mean prepare?"),
         (["steps=[train,prepare]"], "steps=[prepare,train]"),
         (["steps=[train,train]"], "steps=[train]"),
         (["steps=[]"], "no step is asked for"),
         (["steps=[prepare,train,evaluate,register,deploy]"], "deploy: no target is named"),
-        ([*ONLY["deploy"], "deploy=[target=moon]"], "deploy: there is no target 'moon'"),
-        ([*ONLY["deploy"], "deploy=[target=batch]"], "deploy: nothing is given for name of an endpoint"),
+        ([*ONLY["deploy"], "deploy=[target=moon]"], "deploy: there is no 'moon': target"),
+        ([*ONLY["deploy"], "deploy=[target=batch]"], "deploy: no endpoint name is given"),
         ([*ONLY["deploy"], "deploy=[target=batch,endpoint=street,batch.instances=0]"], "batch.instances"),
         ([*ONLY["deploy"], "deploy=[target=batch,checkpoint=x]"], "the pipeline sets this itself"),
         (["steps=[evaluate,register]"], "checkpoint=RUN_FOLDER"),
@@ -61,9 +61,9 @@ def refused(*words: str, cwd: Path) -> str:
         ([*ONLY["train"], "input=y", "train=[data.root=x]"], "input=DIR"),
         ([*ONLY["train"], "train=[resume=x]"], "the pipeline sets this itself"),
         ([*ONLY["train"], "train=[seed=0,-m]"], "train: "),
-        ([*ONLY["evaluate"], "evaluate=[split=training]"], "evaluate: there is no split 'training'"),
+        ([*ONLY["evaluate"], "evaluate=[split=training]"], "evaluate: there is no 'training'"),
         ([*ONLY["evaluate"], "evaluate=[views.count=0]"], "evaluate: "),
-        ([*ONLY["register"], "register=[name='a b']"], "register: 'a b' is no name of a model"),
+        ([*ONLY["register"], "register=[name='a b']"], "register: 'a b' cannot be the name of a model"),
         ([*ONLY["register"], "register=[promote=latest]"], "register: "),
         ([*ONLY["register"], "gate.miou=50"], "gate.miou"),
         ([*ONLY["register"], "tracking=off"], "tracking is off"),
@@ -85,7 +85,7 @@ def test_the_whole_chain_is_checked_before_it_begins(words: list[str], named: st
     ],
 )
 def test_words_within_brackets(given: str, meant: list[str]) -> None:
-    (override,) = parse(quote_all([f"train={given}"], multirun=False))
+    (override,) = parse(quote_all("pipeline", [f"train={given}"], multirun=False))
     assert [getattr(value, "text", value) for value in override.value()] == meant  # type: ignore[union-attr]
 
 
@@ -126,8 +126,8 @@ def test_the_files_for_azure(tmp_path: Path) -> None:
     component = yaml.safe_load((path.parent / "components/train.yaml").read_text())
     assert component["inputs"] == {"data": {"type": "uri_folder", "mode": "ro_mount"}, "limit": {"type": "number"}}
     assert component["command"] == "python -m pointseg.train data.root=${{inputs.data}} x=${{inputs.limit}}"
-    assert (component["code"], component["is_deterministic"]) == ("../code", True)
-    assert (path.parent / "code/pointseg/train.py").is_file()
+    assert (component["code"], component["is_deterministic"]) == ("../code/train", True)
+    assert (path.parent / "code/train/pointseg/train.py").is_file()
 
 
 def test_a_secret_in_a_word_does_not_go_along(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pointseg.core.errors import ConfigError
+from pointseg.core.randomness import Purpose, random_key
 from pointseg.data.augmentation import Augmentation
-from pointseg.errors import ConfigError
-from pointseg.randomness import Purpose, key
 
 OFF: dict[str, float] = {
     "yaw": 0,
@@ -46,7 +46,7 @@ def only(**settings: float) -> Augmentation:
 
 @pytest.fixture(scope="module")
 def keys() -> Tensor:
-    return torch.tensor([key(3, 1, index) for index in range(CLOUDS)])
+    return torch.tensor([random_key(3, 1, index) for index in range(CLOUDS)])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_rotation_keeps_height_and_range(points: Tensor, keys: Tensor) -> None:
 
 
 def test_rotation_stays_within_its_limit() -> None:
-    many = torch.tensor([key(index) for index in range(2000)])
+    many = torch.tensor([random_key(index) for index in range(2000)])
     ahead = torch.tensor([1.0, 0, 0, 0]).expand(2000, 1, 4)
     changed, _ = only(yaw=30)(ahead, None, many)
     angles = torch.rad2deg(torch.atan2(changed[:, 0, 1], changed[:, 0, 0]))
@@ -120,7 +120,7 @@ def test_certain_flip_mirrors_one_axis(points: Tensor, keys: Tensor, option: str
 
 
 def test_flip_happens_with_its_probability() -> None:
-    many = torch.tensor([key(index) for index in range(4000)])
+    many = torch.tensor([random_key(index) for index in range(4000)])
     left = torch.tensor([0, 1.0, 0, 0]).expand(4000, 1, 4)
     changed, _ = only(flip_y=0.3)(left, None, many)
     share = float((changed[:, 0, 1] < 0).double().mean())

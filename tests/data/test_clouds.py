@@ -10,23 +10,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pointseg.data.clouds import (
-    CloudBatches,
-    Draw,
-    PointBatch,
-    TrainingClouds,
-    WholeScans,
-    decode,
-    repeat_factors,
-)
+from pointseg.core.errors import ConfigError, LabelMapError
+from pointseg.core.labels import LabelMap
+from pointseg.data.batches import PointBatch, decode_batch
+from pointseg.data.datasets import CloudBatches, Draw, TrainingClouds, WholeScans, repeat_factors
+from pointseg.data.features import FeatureSpec
 from pointseg.data.records import Narrow
 from pointseg.data.sampling import Sampling, Window
 from pointseg.data.semantickitti import SemanticKITTIScans
 from pointseg.data.sources import inspect
 from pointseg.data.tables import Records, ScanTable
-from pointseg.errors import ConfigError, LabelMapError
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
 
 if TYPE_CHECKING:
     from conftest import KittiTree
@@ -55,7 +48,7 @@ def clouds(shared_tree: KittiTree, kitti_map: LabelMap) -> TrainingClouds:
 
 
 def one(clouds: TrainingClouds, draw: Draw) -> PointBatch:
-    return decode(clouds.__getitems__([draw]), clouds.table.format)
+    return decode_batch(clouds.__getitems__([draw]), clouds.table.format)
 
 
 # ---- a cloud --------------------------------------------------------------------------------------------------
@@ -167,7 +160,7 @@ class Scans:
 
 def batch_of(*scans: int) -> PointBatch:
     draws = [Draw(0, scan, scan, 99) for scan in scans]
-    return decode(TrainingClouds(Scans(), Sampling(), 0).__getitems__(draws), Narrow())
+    return decode_batch(TrainingClouds(Scans(), Sampling(), 0).__getitems__(draws), Narrow())
 
 
 def test_clouds_of_one_size_need_no_mask() -> None:

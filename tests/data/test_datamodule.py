@@ -10,15 +10,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from pointseg.core.errors import ConfigError
+from pointseg.core.labels import LabelMap
 from pointseg.data.augmentation import Augmentation
-from pointseg.data.clouds import Batch, PointBatch, RecordBatch, decode
-from pointseg.data.datamodule import ScanDataModule, SemanticKITTIDataModule, SyntheticDataModule
+from pointseg.data.batches import Batch, PointBatch, RecordBatch, decode_batch
+from pointseg.data.datamodules import SemanticKITTIDataModule, SyntheticDataModule
+from pointseg.data.features import FeatureSpec
 from pointseg.data.sampling import Sampling
-from pointseg.errors import ConfigError
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
+from pointseg.data.scan_datamodule import ScanDataModule
+from pointseg.engine.segmentation_module import SegmentationModule
 from pointseg.models import PointNetSeg
-from pointseg.module import SegmentationModule
 
 if TYPE_CHECKING:
     from conftest import KittiTree
@@ -44,7 +45,7 @@ def equal(one: list[RecordBatch], other: list[RecordBatch]) -> bool:
 
 
 def points_of(data: ScanDataModule, batch: RecordBatch) -> PointBatch:
-    return decode(batch, data.table()[1].format)
+    return decode_batch(batch, data.table()[1].format)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")

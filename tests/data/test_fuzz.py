@@ -21,15 +21,16 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from raw_tree import RawTree, write_raw_tree
 
-from pointseg.data.manifest import Manifest
+from pointseg.core.errors import PointsegError
+from pointseg.core.labels import LabelMap
+from pointseg.data.features import FeatureSpec
 from pointseg.data.scan import read_labels, read_points
 from pointseg.data.semantickitti import SemanticKITTIScans, read_poses
 from pointseg.data.store import PackedScans, PackedStore
 from pointseg.data.store.writer import PackSettings, pack
-from pointseg.data.validation import validate
-from pointseg.errors import PointsegError
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
+from pointseg.pages.validation_page import write_validation
+from pointseg.quality.manifest import Manifest
+from pointseg.quality.validation import validate
 
 SECONDS = float(os.environ.get("POINTSEG_FUZZ_SECONDS", "20"))
 TARGETS = 8
@@ -359,7 +360,7 @@ def test_validation_of_any_names(good: RawTree, tmp_path: Path, kitti_map: Label
             return
         place.write_bytes(bytes(32))
         report = validate(tree.root, kitti_map, processes=1)
-        report.write(tmp_path / "report")
+        write_validation(report, tmp_path / "report")
         for finding in report.findings:
             str(finding).encode()
         place.unlink()

@@ -1,4 +1,4 @@
-"""PolarMix against its definition by angles."""
+"""PolarMix and LaserMix against their definitions by angles."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pointseg.data.clouds import PointBatch
-from pointseg.data.mixing import COPIES, PolarMix
-from pointseg.errors import ConfigError
-from pointseg.randomness import Purpose, key, unit
+from pointseg.core.errors import ConfigError
+from pointseg.core.randomness import Purpose, below, random_key, unit
+from pointseg.data.augmentation.lasermix import LaserMix
+from pointseg.data.augmentation.polarmix import COPIES, PolarMix
+from pointseg.data.batches import PointBatch
 
 
 def batch(seed: int, clouds: int = 4, points: int = 400, mask: bool = False) -> PointBatch:
@@ -22,7 +23,7 @@ def batch(seed: int, clouds: int = 4, points: int = 400, mask: bool = False) -> 
     tensor = torch.from_numpy(np.concatenate([xyz, others], axis=2).astype(np.float32))
     labels = torch.from_numpy(random.integers(0, 5, (clouds, points)))
     real = torch.from_numpy(random.random((clouds, points)) < 0.8) if mask else None
-    keys = torch.tensor([key(seed, index) for index in range(clouds)])
+    keys = torch.tensor([random_key(seed, index) for index in range(clouds)])
     return PointBatch(tensor, labels, real, keys, torch.full((clouds,), 0.5))
 
 
@@ -36,7 +37,7 @@ def test_swap_takes_half_a_turn_of_the_partner(mask: bool) -> None:
     one, other = batch(1, mask=mask), batch(2, mask=mask)
     mixed = PolarMix(swap=1.0)(one, other, things=())
     for cloud in range(4):
-        angle = 2 * math.pi * unit(key(int(one.keys[cloud]), Purpose.MIX, 2))
+        angle = 2 * math.pi * unit(random_key(int(one.keys[cloud]), Purpose.MIX, 2))
 
         def inside(points: Tensor, angle: float = angle) -> list[bool]:
             around = np.arctan2(points[:, 1].double(), points[:, 0].double()) - angle
@@ -107,3 +108,45 @@ def test_off_is_nothing() -> None:
 def test_bad_probability_names_its_key(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"data\.polarmix\.{name}"):
         PolarMix(**{name: 1.5})
+
+
+# ---- LaserMix ------------------------------------------------------------------------------------------------------
+
+
+def test_every_second_band_comes_from_the_partner() -> None:
+    one, other = batch(1, mask=True), batch(2, mask=True)
+    mixed = LaserMix(probability=1.0, bands=(3, 6), field_of_view=(40.0, -40.0))(one, other)
+    for cloud in range(4):
+        key = int(one.keys[cloud])
+        count = 3 + below(4, random_key(key, Purpose.LASER_MIX, 1))
+        phase = below(2, random_key(key, Purpose.LASER_MIX, 2))
+        expected = set()
+        for source, wanted in ((one, 1), (other, 0)):
+            assert source.mask is not None
+            for row, real in zip(source.points[cloud].tolist(), source.mask[cloud].tolist(), strict=True):
+                elevation = math.degrees(math.atan2(row[2], math.hypot(row[0], row[1])))
+                band = min(max(math.floor((elevation + 40) / 80 * count), 0), count - 1)
+                if real and (band + phase) % 2 == wanted:
+                    expected.add(tuple(row))
+        assert rows_of(mixed, cloud) == expected
+
+
+def test_lasermix_mixes_as_many_clouds_as_asked() -> None:
+    one, other = batch(1, clouds=600, points=8), batch(2, clouds=600, points=8)
+    mixed = LaserMix(probability=0.3, field_of_view=(40.0, -40.0))(one, other)
+    changed = sum(rows_of(mixed, cloud) != rows_of(one, cloud) for cloud in range(600))
+    assert changed / 600 == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"probability": 2.0}, "probability"),
+        ({"bands": (1, 3)}, "bands"),
+        ({"bands": (5, 3)}, "bands"),
+        ({"field_of_view": (-25.0, 3.0)}, "field_of_view"),
+    ],
+)
+def test_bad_lasermix_names_its_key(settings: dict[str, object], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.lasermix\.{key}"):
+        LaserMix(**settings)  # type: ignore[arg-type]

@@ -9,13 +9,12 @@ import pytest
 import yaml
 from conftest import KittiTree
 
-from pointseg.data.folder_kind import describe_folder
-from pointseg.data.mltable import check_mltable, find_tables
+from pointseg.core.errors import DataError
+from pointseg.core.labels import LabelMap
+from pointseg.data.folders import describe_folder
 from pointseg.data.semantickitti import SemanticKITTIScans
 from pointseg.data.store import PackSettings, pack
-from pointseg.data.tabular import export_csv, export_parquet
-from pointseg.errors import DataError
-from pointseg.labels import LabelMap
+from pointseg.data.tabular import check_mltable, export_csv, export_parquet, find_tables
 
 pytest.importorskip("pyarrow")
 
@@ -99,13 +98,13 @@ READ = "transformations: [{read_parquet: {}}]\n"
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("- 1\n", "names no paths"),
-        ("paths: []\n" + READ, "names no paths"),
+        ("- 1\n", "has no paths"),
+        ("paths: []\n" + READ, "has no paths"),
         ("paths: [{pattern: '*.parquet'}]\n", "does not say how"),
-        ("paths: [{pattern: '*.none'}]\n" + READ, "no file is there"),
+        ("paths: [{pattern: '*.none'}]\n" + READ, "there is no such file"),
         ("paths: [{file: ../a.parquet}]\n" + READ, "leads out of the folder"),
         ("paths: [{file: /etc/hostname}]\n" + READ, "leads out of the folder"),
-        ("paths: [{files: a.parquet}]\n" + READ, "is no path"),
+        ("paths: [{files: a.parquet}]\n" + READ, "is not a path"),
         ("{", "cannot be read"),
     ],
 )

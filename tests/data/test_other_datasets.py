@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from verbs import run, succeed
 
-from pointseg.data.datamodule import SemanticKITTIDataModule
+from pointseg.core.labels import LabelMap
+from pointseg.data.datamodules import SemanticKITTIDataModule
 from pointseg.data.store import PackedScans, PackedStore
 from pointseg.data.synthetic import write_sequences
-from pointseg.labels import LabelMap
 
 # SemanticPOSS's raw id of SemanticKITTI's, where it has the thing
 POSS = {

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from pointseg.data.clouds import PointBatch
-from pointseg.data.datamodule import SemanticKITTIDataModule, SyntheticDataModule
+from pointseg.core.errors import ConfigError
+from pointseg.core.labels import LabelMap
+from pointseg.data.augmentation.pasting import InstanceBank, InstancePaste, describe_object
+from pointseg.data.batches import PointBatch
+from pointseg.data.datamodules import SemanticKITTIDataModule, SyntheticDataModule
 from pointseg.data.instances import LEAST_INSTANCE_POINTS, instances_of
-from pointseg.data.pasting import InstanceBank, InstancePaste, describe
 from pointseg.data.store import pack
 from pointseg.data.synthetic import SyntheticSequences, write_sequences
-from pointseg.errors import ConfigError
-from pointseg.labels import LabelMap
 
 ROAD, POLE, PERSON = 9, 18, 6
 
@@ -50,7 +50,7 @@ def bank(distance: float = 10.0, size: int = 60) -> InstanceBank:
         ]
     ).astype(np.float32)
     points[0, 2] = -1.9
-    return InstanceBank(torch.from_numpy(points), {PERSON: [describe(points, PERSON, 0, None)]})
+    return InstanceBank(torch.from_numpy(points), {PERSON: [describe_object(points, PERSON, 0, None)]})
 
 
 def pasted(batch: PointBatch, objects: int = 1, **settings: Any) -> PointBatch:
@@ -207,5 +207,5 @@ def test_bad_setting_names_its_key(settings: dict[str, Any], named: str) -> None
 
 
 def test_label_map_without_ground_is_refused(small_map: LabelMap) -> None:
-    with pytest.raises(ConfigError, match="does not say what ground are"):
+    with pytest.raises(ConfigError, match="does not name its ground"):
         SyntheticDataModule(labels=small_map, paste=InstancePaste(0.5))

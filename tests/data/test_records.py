@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pointseg.core.errors import DataError
 from pointseg.data.records import DoesNotFit, Narrow, RecordFormat, Wide, format_of
-from pointseg.errors import DataError
 
 FORMATS = [Narrow(), Wide()]
 
@@ -97,7 +97,8 @@ def test_wide_record_keeps_any_remission_and_extra_columns_exactly() -> None:
     records = torch.from_numpy(form.encode(points, np.zeros(50, np.uint8), extra))
     assert records.shape == (50, 7)
     assert np.array_equal(form.decode(records).points[:, 3].numpy(), points[:, 3])
-    assert np.array_equal(form.extra_values(records).numpy(), extra)
+    assert np.array_equal(form.extra_values(records, form.extra).numpy(), extra)
+    assert np.array_equal(form.extra_values(records, form.extra[1:]).numpy(), extra[:, 1:])
 
 
 def test_batches_decode_as_their_clouds() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pointseg.core.errors import DataError
 from pointseg.data.scan import Scan, read_labels, read_points
-from pointseg.errors import DataError
 
 POINTS = np.arange(20, dtype="<f4").reshape(5, 4)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from conftest import KittiTree, small_model
 
-from pointseg.bundle import CHECKPOINT_KEY
-from pointseg.data.datamodule import SemanticKITTIDataModule
-from pointseg.data.seen import KEY, hashes_of, joined, read_hashes, write_hashes
+from pointseg.core.labels import LabelMap
+from pointseg.data.datamodules import SemanticKITTIDataModule
+from pointseg.data.features import FeatureSpec
+from pointseg.data.scan_hashes import KEY, hashes_of, joined, read_hashes, write_hashes
 from pointseg.data.sources import inspect
 from pointseg.data.store import PackedScans, PackedStore, PackSettings, pack
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
-from pointseg.module import SegmentationModule
+from pointseg.engine.bundle import CHECKPOINT_KEY
+from pointseg.engine.segmentation_module import SegmentationModule
 
 COUNTS = np.arange(60, dtype=np.int64).reshape(3, 20)
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pointseg.data.datamodule import SemanticKITTIDataModule
+from pointseg.core.errors import ConfigError, DataError
+from pointseg.core.labels import LabelMap
+from pointseg.data.datamodules import SemanticKITTIDataModule
 from pointseg.data.semantickitti import OFFICIAL_SPLIT, SemanticKITTIScans, find_sequences, read_poses
 from pointseg.data.sources import inspect
-from pointseg.errors import ConfigError, DataError
-from pointseg.labels import LabelMap
 
 if TYPE_CHECKING:
     from conftest import KittiTree
@@ -179,9 +179,21 @@ def test_bad_poses_are_refused(tmp_path: Path, text: str) -> None:
         read_poses(tmp_path / "poses.txt", tmp_path / "calib.txt")
 
 
-def test_calibration_without_an_inverse_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e300"])
+@pytest.mark.parametrize("file", ["poses.txt", "calib.txt"])
+def test_poses_that_are_not_finite_are_refused(tmp_path: Path, file: str, value: str) -> None:
     (tmp_path / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
-    (tmp_path / "calib.txt").write_text("Tr: 0 0 0 0 0 0 0 0 0 0 0 0\n")
+    (tmp_path / "calib.txt").write_text("P0: 1 0 0 0 0 1 0 0 0 0 1 0\nTr: 1 0 0 0 0 1 0 0 0 0 1 0\n")
+    lines = (tmp_path / file).read_text().splitlines()
+    (tmp_path / file).write_text("\n".join([*lines, f"{lines[-1][:-1]}{value}\n"]))
+    with pytest.raises(DataError, match=rf"not finite or too large.*{file}:{len(lines) + 1}\."):
+        read_poses(tmp_path / "poses.txt", tmp_path / "calib.txt")
+
+
+@pytest.mark.parametrize("text", ["0 0 0 0 0 0 0 0 0 0 0 0", "1e-300 0 0 0 0 1 0 0 0 0 1 0"])
+def test_calibration_without_an_inverse_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
+    (tmp_path / "calib.txt").write_text(f"Tr: {text}\n")
     with pytest.raises(DataError, match=r"calib\.txt"):
         read_poses(tmp_path / "poses.txt", tmp_path / "calib.txt")
 

@@ -15,16 +15,16 @@ import pytest
 import torch
 from filelock import FileLock
 
-from pointseg.data.datamodule import SemanticKITTIDataModule
+from pointseg.core.errors import ConfigError, DataError, OutputError
+from pointseg.core.labels import LabelMap
+from pointseg.data.datamodules import SemanticKITTIDataModule
+from pointseg.data.features import FeatureSpec
 from pointseg.data.sampling import Window
 from pointseg.data.semantickitti import SemanticKITTIScans
 from pointseg.data.store import PackedScans, PackedStore, PackSettings, is_store, pack
 from pointseg.data.store.layout import archive, unarchive
 from pointseg.data.store.reader import StoreTable
 from pointseg.data.synthetic import SyntheticSequences, write_sequences
-from pointseg.errors import ConfigError, DataError, OutputError
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
 
 if TYPE_CHECKING:
     from conftest import KittiTree

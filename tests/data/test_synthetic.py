@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pointseg.core.errors import ConfigError, OutputError
+from pointseg.core.labels import LabelMap
 from pointseg.data.scan import read_labels, read_points
 from pointseg.data.synthetic import Sensor, SyntheticScans, SyntheticWorld, write_sequences
 from pointseg.data.synthetic.ground import CELL, HALF_WIDTH, LENGTH, CenterLine, Ground, cast_ground
@@ -18,8 +20,6 @@ from pointseg.data.synthetic.objects import Builder, raw_id
 from pointseg.data.synthetic.raycast import cast_primitives
 from pointseg.data.synthetic.scans import sequence_lengths
 from pointseg.data.synthetic.world import street_kind
-from pointseg.errors import ConfigError, OutputError
-from pointseg.labels import LabelMap
 
 SMALL = {"beams": 32, "azimuth_steps": 256}
 

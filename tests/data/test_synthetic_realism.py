@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pointseg.core.labels import LabelMap
 from pointseg.data.scan import read_labels, read_points
 from pointseg.data.synthetic import SyntheticWorld
-from pointseg.labels import LabelMap
 
 ROOT = os.environ.get("SEMANTICKITTI_ROOT")
 pytestmark = pytest.mark.skipif(

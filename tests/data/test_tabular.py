@@ -14,14 +14,14 @@ import yaml
 from conftest import FRAMES, KittiTree, write_tree
 from numpy.typing import NDArray
 
-from pointseg.data import tabular
+from pointseg.core.errors import ConfigError, DataError, LabelMapError, OutputError
+from pointseg.core.labels import LabelMap
 from pointseg.data.scan import Scan
 from pointseg.data.semantickitti import SemanticKITTIScans
 from pointseg.data.sources import ResidentScans
 from pointseg.data.store import PackedScans, PackSettings, pack
-from pointseg.data.tabular import export_csv, export_parquet
-from pointseg.errors import ConfigError, DataError, LabelMapError, OutputError
-from pointseg.labels import LabelMap
+from pointseg.data.tabular import export as tabular
+from pointseg.data.tabular.export import export_csv, export_parquet
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -10,11 +10,10 @@ import onnx
 import pytest
 import torch
 
-from pointseg.exporting.graph import build_graph
+from pointseg.engine.onnx_model import OnnxModel
 from pointseg.exporting.int8 import quantize
-from pointseg.exporting.runtime import OnnxModel
+from pointseg.exporting.onnx_file import build_graph
 from pointseg.models import PointNetSeg
-from pointseg.models.pointnet_inference import fold_model
 
 NARROW: dict[str, Any] = {"local_widths": (8, 8), "global_widths": (8, 16), "head_widths": (16, 8)}
 MODELS: dict[str, dict[str, Any]] = {
@@ -43,7 +42,7 @@ def plain_model(name: str) -> PointNetSeg:
 
 
 def exported(model: PointNetSeg) -> OnnxModel:
-    graph = build_graph(fold_model(model))
+    graph = build_graph(model)
     onnx.checker.check_model(graph, full_check=True)
     return OnnxModel(graph.SerializeToString(), threads=1)
 
@@ -86,7 +85,7 @@ def test_order_of_points_goes_through() -> None:
 
 
 def test_metadata_is_kept_and_sizes_are_dynamic() -> None:
-    graph = build_graph(fold_model(plain_model("narrow")), {"pointseg.x": "[1]"})
+    graph = build_graph(plain_model("narrow"), {"pointseg.x": "[1]"})
     assert OnnxModel(graph.SerializeToString()).metadata == {"pointseg.x": [1]}
     given, got = graph.graph.input[0].type.tensor_type.shape.dim, graph.graph.output[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in given] == ["clouds", "points", 5]
@@ -98,9 +97,9 @@ def test_metadata_is_kept_and_sizes_are_dynamic() -> None:
 @pytest.mark.parametrize("name", ["narrow", "both"])
 def test_8_bits_are_near_and_spare_the_first_and_last_layer(name: str, tmp_path: Path) -> None:
     model = plain_model(name)
-    graph = build_graph(fold_model(model), {"pointseg.x": "[1]"})
+    graph = build_graph(model, {"pointseg.x": "[1]"})
     onnx.save(graph, tmp_path / "float.onnx")
-    quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", model.float32_nodes)
     nodes = onnx.load(tmp_path / "int8.onnx").graph.node
     kinds = [node.op_type for node in nodes]
     assert kinds.count("MatMulInteger") >= 4

@@ -14,16 +14,18 @@ import onnx
 import pytest
 import torch
 import yaml
+from my_networks import Exported, Pointwise
 from numpy.typing import NDArray
 
-from pointseg.bundle import TrainedModel, save_bundle
-from pointseg.errors import CheckpointError, ConfigError
+from pointseg.core.errors import CheckpointError, ConfigError
+from pointseg.engine.bundle import TrainedModel, save_bundle
+from pointseg.engine.onnx_model import OnnxModel
+from pointseg.engine.predictor import Predictor
 from pointseg.exporting.onnx_file import CHECKED_POINTS, export_onnx
-from pointseg.exporting.runtime import OnnxModel
-from pointseg.exporting.triton import config_text, export_triton
-from pointseg.models import PointNetSeg
-from pointseg.models.pointnet_inference import FoldedPointNet, fold_model
-from pointseg.predictor import Predictor
+from pointseg.exporting.triton import export_triton
+from pointseg.models import GraphWriter, PointNetSeg
+from pointseg.models.pointnet.inference import fold_model
+from pointseg.models.pointnet.onnx_layers import PointNetGraph
 
 
 def test_export_is_checked_and_predicts_the_same(
@@ -54,12 +56,12 @@ def test_file_describes_itself(tmp_path: Path, trained: TrainedModel) -> None:
 def test_a_file_that_differs_gets_no_name(
     tmp_path: Path, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(model: PointNetSeg) -> FoldedPointNet:
+    def wrong(model: PointNetSeg, graph: GraphWriter) -> None:
         net = fold_model(model)
         net.head[-1].bias[3] += 0.01
-        return net
+        PointNetGraph(graph).write(net)
 
-    monkeypatch.setattr("pointseg.exporting.onnx_file.fold_model", wrong)
+    monkeypatch.setattr(PointNetSeg, "write_onnx", wrong)
     with pytest.raises(CheckpointError, match=r"differs from the model by 0\.01"):
         export_onnx(trained, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -70,6 +72,28 @@ def test_other_models_are_refused(tmp_path: Path, trained: TrainedModel) -> None
     with pytest.raises(ConfigError, match="OnnxModel cannot be exported"):
         export_onnx(dataclasses.replace(trained, model=model), tmp_path / "second")
     assert not (tmp_path / "second").exists()
+
+
+def own(trained: TrainedModel, kind: type[Pointwise]) -> TrainedModel:
+    torch.manual_seed(0)
+    return dataclasses.replace(
+        trained, model=kind(len(trained.features), trained.label_map.num_classes, width=32).eval()
+    )
+
+
+def test_a_model_of_one_s_own_that_says_how_is_exported(
+    tmp_path: Path, trained: TrainedModel, scan: NDArray[np.float32]
+) -> None:
+    mine = own(trained, Exported)
+    path = export_triton(mine, tmp_path).path
+    assert path == tmp_path / "model_repository" / "exported" / "1" / "model.onnx"
+    assert torch.allclose(Predictor.load(path).logits(scan), Predictor(mine).logits(scan), atol=1e-4)
+    assert 'name: "exported"' in (path.parent.parent / "config.pbtxt").read_text()
+
+
+def test_a_model_of_one_s_own_that_does_not_say_how_is_refused(tmp_path: Path, trained: TrainedModel) -> None:
+    with pytest.raises(ConfigError, match=r"a Pointwise cannot be exported.*write_onnx"):
+        export_onnx(own(trained, Pointwise), tmp_path)
 
 
 def test_a_bundle_with_an_export_in_it_stays_a_bundle(tmp_path: Path, trained: TrainedModel) -> None:
@@ -155,9 +179,3 @@ def test_triton_repository(tmp_path: Path, trained: TrainedModel, scan: NDArray[
     assert found["instance_group.count"] == "1"
     assert "dynamic_batching.max_queue_delay_microseconds" in found
     assert np.array_equal(Predictor.load(model / "1")(scan), Predictor(trained)(scan))
-
-
-def test_triton_settings() -> None:
-    found = parsed(config_text(5, 7, largest_batch=4, instances=2, delay=50))
-    assert (found["max_batch_size"], found["instance_group.count"]) == ("4", "2")
-    assert (found["input.dims"], found["output.dims"]) == ("[ -1, 5 ]", "[ -1, 7 ]")

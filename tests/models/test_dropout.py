@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from pointseg.models import PointNetSeg
-from pointseg.models.dropout import CloudDropout
-from pointseg.models.rows import Rows
+from pointseg.models.layers import CloudDropout, Rows
 
 CHANNELS = 200
 

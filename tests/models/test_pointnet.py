@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointseg.errors import CheckpointError, ConfigError
-from pointseg.models import MODELS, PointNetSeg, build, describe
+from pointseg.core.errors import CheckpointError, ConfigError
+from pointseg.models import MODELS, PointNetSeg, describe_model, rebuild_model
 
 CLASSES, FEATURES = 7, 5
 
@@ -324,19 +324,19 @@ def test_input_t_net_needs_three_coordinates() -> None:
 
 def test_description_builds_an_equal_architecture() -> None:
     model = random_model(local_widths=(16, 8), feature_transform=False, dropout=0.3)
-    other = build(describe(model)).double()
+    other = rebuild_model(describe_model(model)).double()
     other.load_state_dict(model.state_dict())
-    assert describe(other) == describe(model)
+    assert describe_model(other) == describe_model(model)
 
 
 def test_unknown_model_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"no model 'os\.system'.*PointNetSeg"):
-        build({"name": "os.system"})
+        rebuild_model({"name": "os.system"})
 
 
 def test_unknown_argument_is_refused() -> None:
     with pytest.raises(CheckpointError, match="colour"):
-        build({"name": "PointNetSeg", "colour": "red"})
+        rebuild_model({"name": "PointNetSeg", "colour": "red"})
 
 
 def test_registered_names_are_class_names() -> None:

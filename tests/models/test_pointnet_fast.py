@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pointseg.errors import ConfigError
+from pointseg.core.errors import ConfigError
 from pointseg.models import PointNetSeg
-from pointseg.models.parts import parts_of
-from pointseg.models.pointnet import IMPLEMENTATIONS
-from pointseg.models.rows import Rows
-from pointseg.models.sparse_max import Search
+from pointseg.models.layers import Rows
+from pointseg.models.pointnet.network import IMPLEMENTATIONS
+from pointseg.models.pointnet.products import parts_of
+from pointseg.models.pointnet.sparse_max import WinnerSearch
 
 CLASSES, FEATURES = 7, 5
 PART = 512  # rows: that many go through the widest layers and through prediction at once
@@ -190,7 +190,7 @@ def test_winners_are_the_first_of_the_largest(points: int) -> None:
     products = x @ weight.T
     expected = [int((column == column.max()).nonzero()[0]) for column in products.T]
     rows = Rows((1, points), None)
-    search = Search(weight, rows)
+    search = WinnerSearch(weight, rows)
     for part in parts_of(rows, x.device, 4):
         search.look(part, part.of(x))
     assert search.places().tolist() == [expected]

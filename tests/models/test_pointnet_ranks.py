@@ -12,7 +12,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pointseg.models import PointNetSeg
-from pointseg.models.norm import RowBatchNorm
+from pointseg.models.layers import RowBatchNorm
 
 CLOUDS, POINTS, FEATURES, CLASSES = 6, 40, 4, 5
 

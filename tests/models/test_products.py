@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pointseg.models import PointNetSeg, products
+from pointseg.models import PointNetSeg
+from pointseg.models.pointnet import products
 
 
 @pytest.fixture(params=[False, True], ids=["MKL", "oneDNN"])

@@ -15,13 +15,12 @@ from conftest import scan_points
 from service import OCTETS, TOKEN, is_refusal, write_bundle
 from verbs import empty_database
 
-from pointseg.errors import ConfigError, TrackingError
+from pointseg.core.errors import ConfigError, TrackingError
 from pointseg.serving.app import create_app
 from pointseg.serving.engine import Engine, Queue
-from pointseg.serving.models import Source
+from pointseg.serving.model_source import Source
 from pointseg.serving.refusal import Refusal
-from pointseg.serving.security import check_exposure, is_loopback, read_secret
-from pointseg.serving.settings import Settings
+from pointseg.serving.settings import Settings, check_exposure, is_loopback, read_secret
 
 SCAN = scan_points(500, seed=1).tobytes()
 RAW = {"Content-Type": OCTETS}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pointseg.bundle import TrainedModel, save_bundle
-from pointseg.errors import CheckpointError
-from pointseg.prediction.output import model_identity
+from pointseg.core.errors import CheckpointError
+from pointseg.engine.bundle import TrainedModel, save_bundle
+from pointseg.engine.prediction.output import model_identity
 from pointseg.serving.azure_model import available_cores, find_bundle, model_of, threads_of_worker
 
 

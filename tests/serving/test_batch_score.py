@@ -15,9 +15,9 @@ from conftest import KittiTree, scan_points, write_tree
 from service import write_bundle
 
 import pointseg
-from pointseg.errors import CheckpointError, ConfigError, OutputError
-from pointseg.prediction import find_items, predict_files
-from pointseg.predictor import Predictor
+from pointseg.core.errors import CheckpointError, ConfigError, OutputError
+from pointseg.engine.prediction import find_items, predict_files
+from pointseg.engine.predictor import Predictor
 from pointseg.serving import batch_score
 
 OF_ENDPOINT = ("--batch_endpoint_enabled", "True", "--output", "of the driver")

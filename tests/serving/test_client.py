@@ -17,8 +17,8 @@ from conftest import scan_points
 from small_server import CLASSES, Handler, Service, labels_of, small_service
 
 from pointseg import Client
-from pointseg.errors import ConfigError, DataError, ServiceError
-from pointseg.transport import ADVICE
+from pointseg.core.errors import ConfigError, DataError, ServiceError
+from pointseg.serving.transport import ADVICE
 
 KEY = "k3y-of-the-service"
 Fault = Callable[[Handler], None]

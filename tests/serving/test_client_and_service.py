@@ -12,11 +12,11 @@ import uvicorn
 from conftest import scan_points
 
 from pointseg import Client, Predictor
-from pointseg.bundle import TrainedModel
-from pointseg.errors import ServiceError
-from pointseg.prediction.remote import ServiceLabeller
+from pointseg.core.errors import ServiceError
+from pointseg.engine.bundle import TrainedModel
 from pointseg.serving.app import create_app
 from pointseg.serving.engine import Engine
+from pointseg.serving.remote_predictor import RemotePredictor
 from pointseg.serving.settings import Settings
 from pointseg.serving.wire import Limits
 
@@ -61,7 +61,7 @@ def test_labels_notes_and_what_else_is_said(compression: str, url: str, predicto
 
 def test_its_description_makes_a_label_map(url: str, predictor: Predictor) -> None:
     with Client(url, KEY) as client:
-        told = ServiceLabeller(client).label_map
+        told = RemotePredictor(client).label_map
     known = predictor.label_map
     assert told.class_names == known.class_names
     assert np.array_equal(told.to_raw(np.arange(20, dtype=np.uint8)), known.to_raw(np.arange(20, dtype=np.uint8)))

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from service import OCTETS, serving, write_bundle
 from verbs import run
 
-from pointseg.data.collected import CollectedScans
-from pointseg.data.input_quantities import scan_counts
-from pointseg.data.scan_record import parse_record
-from pointseg.labels import LabelMap
-from pointseg.predictor import Predictor
+from pointseg.core.labels import LabelMap
+from pointseg.engine.predictor import Predictor
+from pointseg.quality.collected_scans import CollectedScans
+from pointseg.quality.input_quantities import scan_counts
+from pointseg.quality.scan_record import parse_record
 from pointseg.serving.collection import COLLECTED, DROPPED, FAILED, Collection, FolderSink, OfferedScan
-from pointseg.serving.wire import Scored
+from pointseg.serving.wire import CloudLabels
 
 LABEL_MAP = LabelMap.load("semantickitti")
 CLOUDS = [scan_points(1500, seed=seed) for seed in range(4)]
@@ -44,7 +44,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def offered(number: int = 0, points: NDArray[np.float32] | None = None) -> OfferedScan:
     points = CLOUDS[0] if points is None else points
-    scored = Scored(np.full(len(points), 40, np.uint32), None, (), LABEL_MAP, {"name": "street", "version": "3"})
+    scored = CloudLabels(np.full(len(points), 40, np.uint32), None, (), LABEL_MAP, {"name": "street", "version": "3"})
     return OfferedScan(points, scored, f"r{number}", 0.01)
 
 

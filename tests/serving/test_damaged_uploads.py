@@ -46,7 +46,7 @@ def test_a_parquet_file_with_two_columns_of_one_name() -> None:
 
 
 def test_what_a_reader_happens_to_trip_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trips(path: object) -> None:
+    def trips(*given: object, **more: object) -> None:
         raise ArithmeticError("in the depths")
 
     monkeypatch.setattr(upload, "read_cloud", trips)

@@ -13,9 +13,9 @@ import torch
 from conftest import scan_points, small_model
 from numpy.typing import NDArray
 
-from pointseg.bundle import TrainedModel
-from pointseg.formats import PointCloud
-from pointseg.predictor import Prediction, Predictor
+from pointseg.data.formats import PointCloud
+from pointseg.engine.bundle import TrainedModel
+from pointseg.engine.predictor import Prediction, Predictor
 from pointseg.serving.engine import Engine, Queue
 from pointseg.serving.refusal import Refusal
 

@@ -20,7 +20,7 @@ from small_server import Handler, Service, small_service
 from verbs import Done, own_environment, succeed, trained_run
 
 from pointseg import cli
-from pointseg.predictor import Predictor
+from pointseg.engine.predictor import Predictor
 from pointseg.serving.wire import class_table
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "invoke.py"
@@ -37,7 +37,7 @@ def invoke(*words: str, cwd: Path, **environment: str) -> Done:
     kept = verbs._kept_state(cwd, environment)
     with kept, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            cli.run("invoke", module.invoke, module.__doc__, list(words))
+            cli.run("invoke", module.__doc__, list(words))
         except SystemExit as end:
             code = int(end.code or 0)
     return Done(code, out.getvalue(), err.getvalue())

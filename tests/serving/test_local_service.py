@@ -21,11 +21,10 @@ from conftest import scan_points
 from service import KEY, write_bundle
 from verbs import Done, run, succeed
 
-from pointseg.bundle import WEIGHTS
-from pointseg.client import Client
-from pointseg.predictor import Predictor
-from pointseg.serving.local_process import Process
-from pointseg.serving.local_services import Record
+from pointseg.engine.bundle import WEIGHTS
+from pointseg.engine.predictor import Predictor
+from pointseg.serving.client import Client
+from pointseg.serving.local_service import Process, ServiceRecord
 
 POINTS = scan_points(2000, seed=5)
 
@@ -73,7 +72,9 @@ def here(tmp_path: Path) -> Iterator[Path]:
 
 def write_record(here: Path, process: Process, name: str = "local") -> None:
     settings = {"drain_seconds": 1.0, "port": 1}
-    content = Record(name, process, True, "http://127.0.0.1:1", {"sha256": "a" * 64, "from": "x"}, settings, False, "")
+    content = ServiceRecord(
+        name, process, True, "http://127.0.0.1:1", {"sha256": "a" * 64, "from": "x"}, settings, False, ""
+    )
     folder = here / ".pointseg/services"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(asdict(content)))
@@ -84,12 +85,12 @@ def write_record(here: Path, process: Process, name: str = "local") -> None:
     [
         ([], "no checkpoint is given"),
         (["checkpoint=nowhere"], "nowhere"),
-        (["checkpoint=azureml:street:1"], "this target takes no asset of a workspace"),
-        (["checkpoint=x", "endpoint=Street_1"], "no name of a service"),
+        (["checkpoint=azureml:street:1"], "this target cannot use an asset of a workspace"),
+        (["checkpoint=x", "endpoint=Street_1"], "not a valid service name"),
         (["checkpoint=x", "local.port=70000"], "there is no port 70000"),
-        (["checkpoint=x", "local.time_limit=0"], "0 seconds are no time"),
+        (["checkpoint=x", "local.time_limit=0"], "0 seconds are not enough"),
         (["checkpoint=x", "local.host=0.0.0.0"], "no key is given"),
-        (["local.action=restart"], "Use start, status, stop"),
+        (["local.action=restart"], "Use start | status | stop"),
         (["local.action=stop", "endpoint=other"], "there is no such service: endpoint=other"),
     ],
 )

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from pointseg.data.synthetic import SyntheticScans
-from pointseg.serving.page import page
-from pointseg.serving.sample import sample_scan
+from pointseg.pages.service_page import page
+from pointseg.serving.smoke import sample_scan
 
 
 class Tags(HTMLParser):
@@ -65,7 +65,7 @@ def test_labels_name_every_field() -> None:
 
 def test_the_page_is_light() -> None:
     program = (
-        "import sys; from pointseg.serving.page import page; from pointseg.serving.sample import sample_scan; page(); "
+        "import sys; from pointseg.pages.service_page import page; from pointseg.serving.smoke import sample_scan; page(); "
         "sample_scan(); print([m for m in ('torch', 'matplotlib', 'jinja2', 'starlette') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)

@@ -17,12 +17,12 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 from service import KEY, serving
 
-from pointseg.bundle import TrainedModel, save_bundle
-from pointseg.features import FeatureSpec
-from pointseg.labels import LabelMap
-from pointseg.predictor import Predictor
-from pointseg.report.figures import on_dark
-from pointseg.serving.sample import sample_scan
+from pointseg.core.labels import LabelMap
+from pointseg.data.features import FeatureSpec
+from pointseg.engine.bundle import TrainedModel, save_bundle
+from pointseg.engine.predictor import Predictor
+from pointseg.pages.figures import on_dark
+from pointseg.serving.smoke import sample_scan
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 # software drawing, so that it works on a machine without a GPU

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from verbs import trained_run
 
 from pointseg import Client, Predictor
-from pointseg.errors import ServiceError
-from pointseg.formats import read_cloud
-from pointseg.prediction import predict_cloud
-from pointseg.prediction.output import model_identity
+from pointseg.core.errors import ServiceError
+from pointseg.data.formats import read_cloud
+from pointseg.engine.prediction import predict_cloud
+from pointseg.engine.prediction.output import model_identity
 from pointseg.serving.refusal import Refusal
 from pointseg.serving.wire import Limits, decode, read_options, refuse_large_answer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pointseg.errors import ConfigError
-from pointseg.serving.security import KEY_VARIABLES, read_key
+from pointseg.core.errors import ConfigError
+from pointseg.serving.settings import KEY_VARIABLES, read_key
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 

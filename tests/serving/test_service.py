@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from service import KEY, OCTETS, TOKEN, Service, head, is_refusal, read_answer, serving, write_bundle
 from verbs import run
 
-from pointseg.predictor import Predictor
+from pointseg.engine.predictor import Predictor
 
 LIMITS = ["limits.body=2MB", "limits.expanded=3MB", "limits.text=300kB", "limits.points=100000", "limits.held=2MB"]
 LIMITS += ["limits.answer=1MB"]

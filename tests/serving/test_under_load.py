@@ -25,7 +25,7 @@ from fuzz import bad_request
 from service import KEY, OCTETS, TOKEN, Service, head, is_refusal, read_answer, serving, write_bundle
 from verbs import empty_database
 
-from pointseg.predictor import Predictor
+from pointseg.engine.predictor import Predictor
 
 pytestmark = pytest.mark.slow
 
@@ -328,6 +328,21 @@ def test_tls(bundle: Path, tmp_path: Path) -> None:
             assert json.loads(answer.content)["labels"] == Predictor.load(bundle)(POINTS[:10]).tolist()
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{service.url}/healthz")
+        assert service.stop() == 0
+
+
+def test_a_handshake_that_does_not_come_is_not_waited_for(bundle: Path, tmp_path: Path) -> None:
+    words = [f"checkpoint={bundle}", *_tls(tmp_path)[0], "header_seconds=1", "limits.connections=1"]
+    with serving(tmp_path, words) as service:
+        silent = service.connect()
+        began = time.monotonic()
+        with ssl._create_unverified_context().wrap_socket(service.connect()) as second:
+            status, body = read_answer(second)
+            assert (status, is_refusal(body)) == (503, True)  # the silent one counts
+        assert silent.recv(1) == b""
+        silent.close()
+        assert 0.5 < time.monotonic() - began < 10
+        assert httpx.get(f"{service.url}/healthz", verify=False).status_code == 200
         assert service.stop() == 0
 
 

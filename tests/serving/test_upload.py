@@ -9,7 +9,7 @@ import pytest
 from pypcd4 import Encoding
 from pypcd4 import PointCloud as Pcd
 
-from pointseg.formats import KINDS, PointCloud, require_packages
+from pointseg.data.formats import KINDS, PointCloud, require_packages
 from pointseg.serving.refusal import Refusal
 from pointseg.serving.upload import read_upload
 from pointseg.serving.wire import Limits
@@ -28,6 +28,17 @@ def imported() -> None:
 def read(name: str, content: bytes, **limits: int) -> PointCloud:
     head = f'--X\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
     return read_upload(head + content + b"\r\n--X--\r\n", "multipart/form-data; boundary=X", Limits(**limits))
+
+
+def test_the_columns_that_the_model_needs_are_read() -> None:
+    body = (
+        b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+        b"x,y,z,intensity,Ring\n1,2,3,0.5,7\n4,5,6,0.25,8\n\r\n--X--\r\n"
+    )
+    cloud = read_upload(body, "multipart/form-data; boundary=X", Limits(), ("ring",))
+    assert cloud.with_columns(["ring"]).tolist() == [[1, 2, 3, 0.5, 7], [4, 5, 6, 0.25, 8]]
+    with pytest.raises(Refusal, match="no column ambient"):
+        read_upload(body, "multipart/form-data; boundary=X", Limits(), ("ambient",))
 
 
 def refused(name: str, content: bytes, **limits: int) -> Refusal:
@@ -114,7 +125,7 @@ def test_a_ply_of_many_lists_is_refused() -> None:
     [
         ("x,y,z" + ",a" * 500_000 + "\n1,2,3\n", "head"),
         ('x,y,z,"a\n' + ",b" * 500_000 + '"\n1,2,3\n', "quote"),
-        (",".join(f"column {number}" for number in range(5000)) + "\n1,2,3\n", "column 9 and 4,990 others"),
+        (",".join(f"column {number}" for number in range(5000)) + "\n1,2,3\n", "column 9 and 4,990 more"),
         ("n" * 60_000 + "\n1\n", f"among {'n' * 40}"),
     ],
 )

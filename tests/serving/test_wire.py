@@ -12,15 +12,15 @@ import pytest
 import zstandard
 from conftest import scan_points
 
-from pointseg.errors import DataError, OutOfMemory
-from pointseg.labels import LabelMap
+from pointseg.core.errors import DataError, OutOfMemory
+from pointseg.core.labels import LabelMap
 from pointseg.serving.refusal import Refusal, refusal_of
 from pointseg.serving.wire import (
     JSON,
     OCTETS,
+    CloudLabels,
     Limits,
     Options,
-    Scored,
     decode,
     encode,
     read_options,
@@ -196,11 +196,11 @@ def test_options(query: dict[str, str], accept: str | None, expected: Options | 
 # ---- what is answered --------------------------------------------------------------------------------------------
 
 
-def scored(**changes: Any) -> Scored:
+def scored(**changes: Any) -> CloudLabels:
     ids = KITTI.to_raw(np.array([9, 1, 9, 9, 13], np.uint8))
     chances = np.linspace(0, 1, 5 * 19, dtype=np.float32).reshape(5, 19)
     model = {"name": "street", "version": "3"}
-    return Scored(
+    return CloudLabels(
         **{
             "raw_ids": ids,
             "probabilities": chances,

@@ -1,8 +1,8 @@
 """The packed store: a whole data set as a few files of 8-byte records, memory-mapped or read from object storage.
 
 STORE/
-  store.json                 what it holds and the SHA-256 of every other file; written last, so a store without it
-                             is unfinished
+  store.json                 what it holds and the SHA-256 of every other file; written last: without it a store is
+                             unfinished
   index.npz                  sequence, frame, place, counts by class and pose of every scan
   instances.npz              which points are one object, for copy-and-paste
   records-00000.bin          points of some scans as records (`pointseg.data.records`), shuffled within each scan
@@ -13,7 +13,8 @@ STORE/
 
 from __future__ import annotations
 
+from pointseg.data.store.packing import PackSettings
 from pointseg.data.store.reader import PackedScans, PackedStore, is_store
-from pointseg.data.store.writer import PackSettings, pack
+from pointseg.data.store.writer import pack
 
 __all__ = ["PackSettings", "PackedScans", "PackedStore", "is_store", "pack"]

@@ -1,4 +1,4 @@
-"""What stands in a packed store: names of files, the header, the index. Nothing here reads points."""
+"""The layout of a packed store: names of files, the header, the index. Nothing here reads points."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pointseg.errors import DataError
+from pointseg.core.errors import DataError
 
 __all__ = [
-    "FORMAT",
     "HEADER",
     "INDEX",
     "INSTANCES",
+    "PACKING",
+    "STORE_FORMAT",
     "Header",
     "Index",
     "ShardFile",
     "archive",
+    "arrays_of",
     "unarchive",
 ]
 
-FORMAT = 1
+STORE_FORMAT = 1
 HEADER, INDEX, INSTANCES = "store.json", "index.npz", "instances.npz"
+PACKING = "packing.json"  # in the folder while the store is unfinished
+COPY_AGAIN = "Copy the store again, or pack the data again."
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Header:
         surroundings: names of the measured columns, such as "extent@0.5"; empty if there are none.
         label_map, label_map_hash: what the training ids mean.
         scans, points: how many.
-        settings: how it was made, for people.
+        settings: how it was made.
         index, instances: the two archives.
         shards: for each shard, kind -> file.
     """
@@ -72,7 +76,9 @@ class Header:
         return [self.index, self.instances, *(file for shard in self.shards for file in shard.values())]
 
     def to_json(self) -> str:
-        content = json.loads(json.dumps({"format": FORMAT, **asdict(self)}))  # as it will be read: keys are strings
+        content = json.loads(
+            json.dumps({"format": STORE_FORMAT, **asdict(self)})
+        )  # as it will be read: keys are strings
         return json.dumps({"sha256": _digest(content), **content}, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -80,21 +86,19 @@ class Header:
         """The inverse of `to_json`.
 
         Raises:
-            DataError: if it is no header of this format, or not the one that was written.
+            DataError: if it is not a header of this format, or was changed.
         """
         try:
             content = json.loads(text)
             digest, version = content.pop("sha256"), content["format"]
-            if version != FORMAT:
+            if version != STORE_FORMAT:
                 raise DataError(
-                    f"the store is of format {version}, this version reads {FORMAT}",
+                    f"the store is of format {version}, this version reads {STORE_FORMAT}",
                     where=where,
                     remedy="Pack the data again, or use the version that packed it.",
                 )
             if digest != _digest(content):
-                raise DataError(
-                    "the file is damaged", where=where, remedy="Copy the store again, or pack the data again."
-                )
+                raise DataError("the file is damaged", where=where, remedy=COPY_AGAIN)
             del content["format"]
             content["extra"], content["surroundings"] = tuple(content["extra"]), tuple(content["surroundings"])
             for name in ("index", "instances"):
@@ -112,7 +116,7 @@ class Header:
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """Of the header without its digest: what changes a value changes it, whatever the spacing."""
+    """Of the values in the header, without the digest; the spacing of the text does not count."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -149,12 +153,25 @@ class Index:
         return [f"{sequence}/{frame}" for sequence, frame in zip(self.sequence, self.frame, strict=True)]
 
     @classmethod
+    def empty(cls, label_count: int) -> Index:
+        """No scan; label_count: K + 1."""
+        dtypes = (np.str_, np.str_, np.int32, np.int64, np.int64, np.bool_, np.int64, np.float64, np.bool_, np.float64)
+        shapes = {"class_counts": (0, label_count), "poses": (0, 4, 4)}
+        names = [f.name for f in fields(cls)]
+        return cls(**{name: np.empty(shapes.get(name, 0), t) for name, t in zip(names, dtypes, strict=True)})
+
+    @classmethod
     def joined(cls, parts: Sequence[Index]) -> Index:
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
 
+def arrays_of(rows: Any) -> dict[str, NDArray[Any]]:
+    """The arrays of a dataclass, such as `Index`, by name."""
+    return {f.name: getattr(rows, f.name) for f in fields(rows)}
+
+
 def archive(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """A `.npz` whose bytes depend on nothing but the arrays: `np.savez` would write the time of day into it."""
+    """A `.npz` whose bytes depend on the arrays alone: `np.savez` would write the time of day into it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for name, array in arrays.items():
@@ -174,6 +191,4 @@ def unarchive(content: bytes, where: object) -> dict[str, NDArray[Any]]:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise DataError(
-            f"the file is damaged ({error})", where=where, remedy="Copy the store again, or pack the data again."
-        ) from error
+        raise DataError(f"the file is damaged ({error})", where=where, remedy=COPY_AGAIN) from error

@@ -1,4 +1,4 @@
-"""Reading a packed store: from a local or mounted folder by memory-mapping, from object storage by ranges of bytes.
+"""Reads a packed store: from a local or mounted folder by memory-mapping, from object storage by byte ranges.
 
 Legend: N points of a scan, S columns of surroundings.
 """
@@ -9,94 +9,29 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pointseg.core.errors import DataError
+from pointseg.core.files import expanded, is_file
+from pointseg.core.labels import LabelMap
+from pointseg.core.progress import Update
+from pointseg.data.features import FeatureSpec
 from pointseg.data.instances import Instances
 from pointseg.data.records import RecordFormat, format_of
 from pointseg.data.sampling import Window
-from pointseg.data.scan import Scan
-from pointseg.data.sources import DataSummary, Progress, missing_sequence
-from pointseg.data.store.layout import HEADER, Header, Index, ShardFile, unarchive
+from pointseg.data.scan import COLUMNS, Scan, missing_columns
+from pointseg.data.sources import DataSummary, missing_sequence
+from pointseg.data.store.files import files_of
+from pointseg.data.store.layout import COPY_AGAIN, HEADER, PACKING, Header, Index, ShardFile, unarchive
 from pointseg.data.tables import Records, part_of, surroundings_of
-from pointseg.errors import DataError
-from pointseg.features import FeatureSpec
-from pointseg.files import expanded, is_file
-from pointseg.labels import LabelMap
 
 __all__ = ["PackedScans", "PackedStore", "StoreTable", "is_store"]
 
 HASH_CHUNK = 1 << 22
-
-
-class _Files(Protocol):
-    """Where the store's files lie."""
-
-    def sizes(self) -> dict[str, int]:
-        """Name -> bytes of every file."""
-
-    def whole(self, name: str) -> bytes: ...
-
-    def part(self, name: str, start: int, end: int) -> NDArray[np.uint8]:
-        """Bytes start .. end - 1."""
-
-
-class _LocalFiles:
-    """A folder; files are mapped into memory when they are first read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._mapped: dict[str, NDArray[np.uint8]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_mapped": {}}  # another process maps its own
-
-    def sizes(self) -> dict[str, int]:
-        return {path.name: path.stat().st_size for path in self.folder.iterdir() if path.is_file()}
-
-    def whole(self, name: str) -> bytes:
-        return (self.folder / name).read_bytes()
-
-    def part(self, name: str, start: int, end: int) -> NDArray[np.uint8]:
-        mapped = self._mapped.get(name)
-        if mapped is None:
-            mapped = np.memmap(self.folder / name, np.uint8, "r").view(np.ndarray)
-            self._mapped[name] = mapped
-        return mapped[start:end]
-
-
-class _RemoteFiles:
-    """A folder of any file system that fsspec knows."""
-
-    def __init__(self, url: str) -> None:
-        from fsspec.core import url_to_fs
-
-        try:
-            self.system, self.path = url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise DataError(
-                f"the address cannot be used ({error})",
-                where=url,
-                remedy="Install the package that fsspec names for it, such as adlfs for abfs://.",
-            ) from error
-
-    def sizes(self) -> dict[str, int]:
-        entries = self.system.ls(self.path, detail=True)
-        return {entry["name"].rstrip("/").rsplit("/", 1)[-1]: int(entry["size"] or 0) for entry in entries}
-
-    def whole(self, name: str) -> bytes:
-        content: bytes = self.system.cat_file(f"{self.path}/{name}")
-        return content
-
-    def part(self, name: str, start: int, end: int) -> NDArray[np.uint8]:
-        return np.frombuffer(self.system.cat_file(f"{self.path}/{name}", start=start, end=end), np.uint8)
-
-
-def _files(root: str) -> _Files:
-    return _RemoteFiles(root) if "://" in root else _LocalFiles(Path(root).expanduser())
 
 
 def is_store(root: str | Path | None) -> bool:
@@ -104,9 +39,9 @@ def is_store(root: str | Path | None) -> bool:
     if root in (None, ""):
         return False
     if "://" in str(root):
-        return True  # raw scans are read from folders only
+        return True  # raw scans are read from folders alone
     folder = expanded(str(root))
-    return any(is_file(folder / name) for name in (HEADER, "packing.json"))
+    return any(is_file(folder / name) for name in (HEADER, PACKING))
 
 
 class PackedStore:
@@ -126,43 +61,35 @@ class PackedStore:
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root)
-        self._store = _files(self.root)
+        self._files = files_of(self.root)
         sizes = self._sizes()
         if HEADER not in sizes:
-            unfinished = "packing.json" in sizes
-            raise DataError(
-                "the store is not finished" if unfinished else "there is no packed store",
-                where=self.root,
-                remedy="Run the same `prepare` command again: it goes on where it stopped."
-                if unfinished
-                else "Make one with python -m pointseg.prepare input=DIR output=DIR.",
-            )
-        self.header = Header.from_json(self._store.whole(HEADER).decode(errors="replace"), f"{self.root}/{HEADER}")
+            what, remedy = "there is no packed store", "Make one with python -m pointseg.prepare input=DIR output=DIR."
+            if PACKING in sizes:
+                what = "the store is not finished"
+                remedy = "Run the same `prepare` command again: it goes on where it stopped."
+            raise DataError(what, where=self.root, remedy=remedy)
+        self.header = Header.from_json(self._files.whole(HEADER).decode(errors="replace"), f"{self.root}/{HEADER}")
         for file in self.header.files:
-            if sizes.get(file.name) != file.bytes:
-                found = (
-                    f"has {sizes[file.name]:,} bytes instead of {file.bytes:,}" if file.name in sizes else "is missing"
-                )
-                raise DataError(
-                    f"a file of the store {found}",
-                    where=f"{self.root}/{file.name}",
-                    remedy="Copy the store again, or pack the data again.",
-                )
+            size = sizes.get(file.name)
+            if size != file.bytes:
+                fault = "is missing" if size is None else f"has {size:,} bytes instead of {file.bytes:,}"
+                raise DataError(f"a file of the store {fault}", where=f"{self.root}/{file.name}", remedy=COPY_AGAIN)
         self.format: RecordFormat = format_of(self.header.record, self.header.extra, f"{self.root}/{HEADER}")
         self.index = Index(**self._archive(self.header.index))
 
     def _sizes(self) -> dict[str, int]:
         try:
-            return self._store.sizes()
+            return self._files.sizes()
         except (OSError, ValueError) as error:
             raise DataError(
                 f"the store cannot be read ({error})", where=self.root, remedy="Check the address and your rights."
             ) from error
 
     def _archive(self, file: ShardFile) -> dict[str, NDArray[Any]]:
-        content, where = self._store.whole(file.name), f"{self.root}/{file.name}"
+        content, where = self._files.whole(file.name), f"{self.root}/{file.name}"
         if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise DataError("the file is damaged", where=where, remedy="Copy the store again, or pack the data again.")
+            raise DataError("the file is damaged", where=where, remedy=COPY_AGAIN)
         return unarchive(content, where)
 
     @cached_property
@@ -174,7 +101,7 @@ class PackedStore:
         return LabelMap.from_dict(self.header.label_map, f"{self.root}/{HEADER}")
 
     def require_labels(self, label_map: LabelMap) -> None:
-        """Refuse another meaning of the training ids.
+        """Refuse a label map that gives the training ids another meaning.
 
         Raises:
             DataError: if the store was packed with another label map.
@@ -188,7 +115,7 @@ class PackedStore:
             )
 
     def read(self, kind: str, scan: int, window: Window | None = None) -> NDArray[Any]:
-        """Rows of one kind of shard, in the shuffled order; a view of the file where that is possible.
+        """Rows of one kind of shard file, in the shuffled order; a view of the file if possible.
 
         Raises:
             DataError: if the store does not keep this kind.
@@ -203,7 +130,7 @@ class PackedStore:
         size = dtype.itemsize * int(np.prod(columns, dtype=np.int64))
 
         def rows(start: int, end: int) -> NDArray[Any]:
-            content = self._store.part(file.name, (first + start) * size, (first + end) * size)
+            content = self._files.part(file.name, (first + start) * size, (first + end) * size)
             return content.view(dtype).reshape(-1, *columns)
 
         start, count = window or Window(0, points)
@@ -223,8 +150,8 @@ class PackedStore:
         return all(kind in shard for shard in self.header.shards if shard)
 
     def scan(self, number: int) -> Scan:
-        """One scan: in the order of its file where the store keeps it, else shuffled; with the raw labels where kept,
-        else the canonical raw id of each point's class."""
+        """One scan: in the order of its file if the store keeps it, else shuffled; with the raw labels if the store keeps
+        them, else the canonical raw id of each point's class."""
         decoded = self.format.decode(torch.from_numpy(self.read("records", number).copy()))
         points = np.ascontiguousarray(decoded.points.numpy())
         labels = None
@@ -237,24 +164,24 @@ class PackedStore:
         if self.keeps("order"):
             back = np.argsort(self.read("order", number))
             points = points[back]
-            labels = labels if labels is None else labels[back]
-            extra = extra if extra is None else extra[back]
+            labels, extra = (None if labels is None else labels[back]), (None if extra is None else extra[back])
         pose = self.index.poses[number]
         name = f"{self.index.sequence[number]}/{self.index.frame[number]}"
-        return Scan(points, labels, f"{self.root}#{name}", None if np.isnan(pose).any() else pose, extra=extra)
+        where, known = f"{self.root}#{name}", None if np.isnan(pose).any() else pose
+        return Scan(points, labels, where, known, extra=extra, extra_names=self.format.extra)
 
-    def damaged(self, progress: Progress | None = None) -> list[str]:
-        """Names of the files whose SHA-256 is not that in the header: reads everything."""
-        wrong, files = [], self.header.files
+    def damaged(self, progress: Update | None = None) -> list[str]:
+        """Names of the files whose SHA-256 differs from the one in the header; reads everything."""
+        damaged, files = [], self.header.files
         for number, file in enumerate(files):
             digest = hashlib.sha256()
             for start in range(0, file.bytes, HASH_CHUNK):
-                digest.update(self._store.part(file.name, start, min(start + HASH_CHUNK, file.bytes)).tobytes())
+                digest.update(self._files.part(file.name, start, min(start + HASH_CHUNK, file.bytes)).tobytes())
             if digest.hexdigest() != file.sha256:
-                wrong.append(file.name)
+                damaged.append(file.name)
             if progress:
                 progress(number + 1, len(files))
-        return wrong
+        return damaged
 
 
 class PackedScans:
@@ -275,21 +202,17 @@ class PackedScans:
 
     def __init__(self, store: PackedStore, sequences: Sequence[str | int] | None = None) -> None:
         self.store = store
-        wanted = None
+        numbers = np.arange(len(store.index))
         if sequences is not None:
-            wanted = [f"{s:02d}" if isinstance(s, int) else str(s) for s in sequences]
-            present = sorted(set(store.index.sequence.tolist()))
-            for sequence in wanted:
-                if sequence not in present:
-                    raise missing_sequence(sequence, present, store.root)
-        order = {sequence: place for place, sequence in enumerate(wanted or [])}
-        numbers = range(len(store.index))
-        chosen = [n for n in numbers if wanted is None or str(store.index.sequence[n]) in order]
-        if wanted is not None:
-            chosen.sort(key=lambda n: (order[str(store.index.sequence[n])], n))
-        self.numbers = np.array(chosen, np.int64)
+            groups = []
+            for sequence in dict.fromkeys(f"{s:02d}" if isinstance(s, int) else str(s) for s in sequences):
+                groups.append(np.flatnonzero(store.index.sequence == sequence))
+                if not len(groups[-1]):
+                    raise missing_sequence(sequence, sorted(set(store.index.sequence.tolist())), store.root)
+            numbers = np.concatenate([numbers[:0], *groups])
+        self.numbers = numbers
         names = store.index.names
-        self.names = [names[n] for n in chosen]
+        self.names = [names[number] for number in numbers]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -307,16 +230,16 @@ class PackedScans:
         return int(self.store.index.points[self.numbers].sum())
 
     def instances(self) -> Instances:
-        """Objects of these scans, with scans counted as here."""
-        every = self.store.instances
+        """Objects of these scans, which are counted as here."""
+        stored = self.store.instances
         place = np.full(len(self.store.index), -1, np.int64)
         place[self.numbers] = np.arange(len(self.numbers))
-        ours = place[every.scan] >= 0
-        rows = every.rows[np.repeat(ours, every.size)]
-        return Instances(place[every.scan[ours]], every.label[ours], every.size[ours], rows)
+        chosen = place[stored.scan] >= 0
+        rows = stored.rows[np.repeat(chosen, stored.size)]
+        return Instances(place[stored.scan[chosen]], stored.label[chosen], stored.size[chosen], rows)
 
     def summary(self, label_map: LabelMap) -> DataSummary:
-        """What `inspect` would find, from the index alone.
+        """What `inspect` finds, from the index alone.
 
         Raises:
             DataError: if the store was packed with another label map, or a scan has no labels.
@@ -341,19 +264,24 @@ class PackedScans:
 
 
 class StoreTable:
-    """Records of a store, read where they lie when they are asked for.
+    """Records of a store, read from its files on demand.
 
     Args:
-        scans: which.
-        features: whose surroundings are wanted; those that the store does not keep are measured from the whole scan.
+        scans: of the store.
+        features: whose surroundings are wanted; those that the store lacks are measured from the whole scan.
+
+    Raises:
+        DataError: if the store lacks a further column that the features use.
     """
 
     def __init__(self, scans: PackedScans, features: FeatureSpec) -> None:
         self.scans, self.features = scans, features
         self.format = scans.store.format
+        if missing := [name for name in features.extra if name not in self.format.extra]:
+            raise missing_columns(missing, [*COLUMNS, *self.format.extra], scans.store.root)
         self.lengths: Sequence[int] = scans.store.index.points[scans.numbers].tolist()
         kept = scans.store.header.surroundings
-        #: whether a slice can be read without measuring the whole scan
+        # whether a slice can be read without measuring the whole scan
         self.measured = set(features.surroundings) <= set(kept)
         self._columns = [kept.index(name) for name in features.surroundings] if self.measured else []
         self._all = list(kept) == list(features.surroundings)
@@ -367,6 +295,6 @@ class StoreTable:
         records = torch.from_numpy(self.scans.store.read("records", number, window).copy())
         if not self._columns:
             return Records(records, torch.empty(len(records), 0, dtype=torch.float16))
-        around = self.scans.store.read("surroundings", number, window)
-        around = around.copy() if self._all else around[:, self._columns]
-        return Records(records, torch.from_numpy(around))
+        surroundings = self.scans.store.read("surroundings", number, window)
+        surroundings = surroundings.copy() if self._all else surroundings[:, self._columns]
+        return Records(records, torch.from_numpy(surroundings))

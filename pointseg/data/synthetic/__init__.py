@@ -1,4 +1,4 @@
-"""The embedded default data: a seeded street world scanned by a simulated multi-beam LiDAR; NumPy only.
+"""Synthetic data, the default: streets made from a seed and scanned by a simulated multi-beam LiDAR; NumPy only.
 
 >>> scans = SyntheticScans(scans=20, seed=1)
 >>> scans[0].points.shape[1], scans.names[0]

@@ -1,4 +1,4 @@
-"""What stands along a street of each kind: houses, gardens, fences, trees, signs; and where cars are parked.
+"""Places what stands along a street of each kind: houses, gardens, fences, trees, signs, parked cars.
 
 Each side of the street is furnished on its own, from s = 0 to LENGTH, leaving side streets open. Depths are |n|.
 """
@@ -23,16 +23,16 @@ def _stretches(
     plan: Plan, random: Random, side: int, length: tuple[float, float], gap: tuple[float, float], margin: float = 2.0
 ) -> Iterator[tuple[float, float]]:
     """(middle, length) of pieces one after the other that keep clear of side streets."""
-    s = float(random.uniform(*gap))
+    s = random.uniform(*gap)
     while True:
-        piece = float(random.uniform(*length))
+        piece = random.uniform(*length)
         if s + piece > LENGTH:
             return
         if all(plan.free(at, side, margin) for at in np.arange(s, s + piece, 2.0)) and plan.free(
             s + piece, side, margin
         ):
             yield s + piece / 2, piece
-            s += piece + float(random.uniform(*gap))
+            s += piece + random.uniform(*gap)
         else:
             s += 2.0
 
@@ -56,7 +56,7 @@ def furnish(plan: Plan, b: Builder, random: Random) -> None:
 
 def _parked(b: Builder, random: Random, s: float, n: float, side: int, yaw: float = 0.0) -> None:
     """One parked vehicle, most often a car."""
-    yaw += (0.0 if side < 0 or random.random() < 0.2 else np.pi) + float(random.normal(0, 0.03))
+    yaw += (0.0 if side < 0 or random.random() < 0.2 else np.pi) + random.normal(0, 0.03)
     draw = random.random()
     if draw < 0.91:
         vehicles.car(b, random, s, n, yaw)
@@ -69,7 +69,7 @@ def _parked(b: Builder, random: Random, s: float, n: float, side: int, yaw: floa
 def _kerb(plan: Plan, b: Builder, random: Random, side: int) -> None:
     """Parked cars, lamps, signs, trees, bicycles and people between roadway and plots."""
     bay, walk = plan.width(side, "parking"), plan.width(side, "sidewalk")
-    taken = float(random.uniform(0.15, 0.7)) if bay else float(random.uniform(0.0, 0.12))
+    taken = random.uniform(0.15, 0.7) if bay else random.uniform(0.0, 0.12)
     depth = plan.half_road + (bay / 2 if bay else 0.35)
     for s, _ in _stretches(plan, random, side, (5.6, 6.4), (0.0, 0.5), 4.0):
         if random.random() < taken:
@@ -85,9 +85,9 @@ def _kerb(plan: Plan, b: Builder, random: Random, side: int) -> None:
     if plan.width(side, "grass") > 1.0 or (walk > 2.8 and random.random() < 0.5):
         for s, _ in _stretches(plan, random, side, (1, 1), (9, 22)):
             n = side * (strip + max(0.8, 0.5 * plan.width(side, "grass") + 0.3))
-            plants.tree(b, random, s, n, float(random.uniform(0.6, 1.3)), float(random.uniform(1.9, 2.8)))
+            plants.tree(b, random, s, n, random.uniform(0.6, 1.3), random.uniform(1.9, 2.8))
             if random.random() < 0.3:
-                plants.bush(b, random, s + 2, n, float(random.uniform(0.4, 0.7)))
+                plants.bush(b, random, s + 2, n, random.uniform(0.4, 0.7))
     _on_sidewalk(plan, b, random, side)
 
 
@@ -99,13 +99,13 @@ def _on_sidewalk(plan: Plan, b: Builder, random: Random, side: int) -> None:
     for s, _ in _stretches(plan, random, side, (1, 2), (40, 200 / busy)):
         for _ in range(int(random.integers(1, 4))):
             at, n = s + random.normal(0, 1.2), side * random.uniform(start + 0.5, end - 0.2)
-            vehicles.person(b, random, at, n, float(random.uniform(0, 6.28)))
+            vehicles.person(b, random, at, n, random.uniform(0, 6.28))
     for s, _ in _stretches(plan, random, side, (3, 4), (30, 200 / busy)):
-        yaw = float(random.choice([0.0, np.pi / 2])) + float(random.normal(0, 0.15))
+        yaw = float(random.choice([0.0, np.pi / 2])) + random.normal(0, 0.15)
         for i in range(int(random.integers(1, 5))):
             vehicles.bicycle(b, random, s + 0.65 * i, side * (end - 0.45), yaw)
     for s, _ in _stretches(plan, random, side, (3, 4), (60, 400 / busy)):
-        vehicles.motorcycle(b, random, s, side * (start + 0.6), float(random.normal(0, 0.3)))
+        vehicles.motorcycle(b, random, s, side * (start + 0.6), random.normal(0, 0.3))
     for s, _ in _stretches(plan, random, side, (2, 3), (15, 60)):
         structures.clutter(b, random, s, side * (end - 0.3))
     for s, _ in _stretches(plan, random, side, (4, 5), (60, 300)):
@@ -116,27 +116,27 @@ def _on_sidewalk(plan: Plan, b: Builder, random: Random, side: int) -> None:
 
 
 def _front(b: Builder, random: Random, s: float, n: float, length: float) -> None:
-    """What bounds a garden towards the street."""
+    """A hedge or fence between a garden and the street, or nothing."""
     draw = random.random()
     if draw < 0.44:
         plants.hedge(b, random, s, n, length, float(random.choice([0.9, 1.3, 1.8, 2.4, 3.2])))
     elif draw < 0.84:
         kind = int(random.choice(4, p=[0.34, 0.26, 0.18, 0.22]))
-        structures.fence(b, random, s, n, length, float(random.uniform(0.7, 1.7)), kind)
+        structures.fence(b, random, s, n, length, random.uniform(0.7, 1.7), kind)
 
 
 def _residential(plan: Plan, b: Builder, random: Random, side: int) -> None:
     """Houses in gardens behind hedges and fences, with driveways."""
     front = plan.edge(side) + 0.3
     for s, length in _stretches(plan, random, side, (12, 24), (0.0, 1.5), 2.5):
-        setback = front + float(random.uniform(1.5, 8.0))
-        house, depth = float(random.uniform(0.50, 0.8)) * length, float(random.uniform(8, 11))
-        drive = float(random.uniform(2.6, 3.6)) if random.random() < 0.6 else 0.0
+        setback = front + random.uniform(1.5, 8.0)
+        house, depth = random.uniform(0.50, 0.8) * length, random.uniform(8, 11)
+        drive = random.uniform(2.6, 3.6) if random.random() < 0.6 else 0.0
         at = s + (length - house) / 2 - 0.3
         if random.random() < 0.85:
-            yaw = float(random.normal(0, 0.04))
+            yaw = random.normal(0, 0.04)
             structures.building(
-                b, random, at, side * (setback + depth / 2), house, depth, float(random.uniform(4.5, 8)), side, yaw
+                b, random, at, side * (setback + depth / 2), house, depth, random.uniform(4.5, 8), side, yaw
             )
         begin = s - length / 2
         if drive:
@@ -150,7 +150,7 @@ def _residential(plan: Plan, b: Builder, random: Random, side: int) -> None:
         _garden(b, random, begin + drive, begin + length, front, setback, side)
         if random.random() < 0.5:  # between neighbours
             across = setback - front + depth
-            plants.hedge(b, random, begin, side * (front + across / 2), across, float(random.uniform(1, 2)), np.pi / 2)
+            plants.hedge(b, random, begin, side * (front + across / 2), across, random.uniform(1, 2), np.pi / 2)
         if random.random() < 0.06:
             plan.patches.append(Patch(s, length, front, setback + depth, side, "gravel"))
 
@@ -158,12 +158,12 @@ def _residential(plan: Plan, b: Builder, random: Random, side: int) -> None:
 def _garden(b: Builder, random: Random, begin: float, end: float, near: float, far: float, side: int) -> None:
     for _ in range(int(random.integers(2, 9))):
         at, n = random.uniform(begin, end), side * random.uniform(near + 0.6, max(far - 0.4, near + 0.8))
-        plants.bush(b, random, float(at), float(n), float(random.uniform(0.5, 1.5)))
+        plants.bush(b, random, float(at), float(n), random.uniform(0.5, 1.5))
     if random.random() < 0.35:
         n = side * random.uniform(near + 1, max(far - 0.5, near + 1.2))
-        plants.tree(b, random, float(random.uniform(begin, end)), float(n), float(random.uniform(0.5, 1.2)), 1.7)
+        plants.tree(b, random, random.uniform(begin, end), float(n), random.uniform(0.5, 1.2), 1.7)
     if random.random() < 0.15:
-        structures.clutter(b, random, float(random.uniform(begin, end)), side * (near + 1.0))
+        structures.clutter(b, random, random.uniform(begin, end), side * (near + 1.0))
 
 
 def _urban(plan: Plan, b: Builder, random: Random, side: int) -> None:
@@ -173,8 +173,8 @@ def _urban(plan: Plan, b: Builder, random: Random, side: int) -> None:
     for s, length in _stretches(plan, random, side, (9, 26), (0.0, 3.0), 2.5):
         draw = random.random()
         if draw < 0.66:
-            depth, height = float(random.uniform(9, 13)), float(random.uniform(6, 16))
-            out = line + float(random.uniform(0, 0.6))
+            depth, height = random.uniform(9, 13), random.uniform(6, 16)
+            out = line + random.uniform(0, 0.6)
             structures.building(b, random, s, side * (out + depth / 2), length, depth, height, side)
             if line > front + 1:
                 _front(b, random, s, side * front, length)
@@ -185,13 +185,13 @@ def _urban(plan: Plan, b: Builder, random: Random, side: int) -> None:
             _front(b, random, s, side * front, length)
             for _ in range(int(length / 5)):
                 at, n = s + random.uniform(-0.5, 0.5) * length, side * (front + random.uniform(1.5, 14))
-                plants.tree(b, random, float(at), float(n), float(random.uniform(0.8, 1.6)))
-                plants.bush(b, random, float(at) + 2, float(n) + 1, float(random.uniform(0.6, 1.5)))
+                plants.tree(b, random, float(at), float(n), random.uniform(0.8, 1.6))
+                plants.bush(b, random, float(at) + 2, float(n) + 1, random.uniform(0.6, 1.5))
 
 
 def _yard(plan: Plan, b: Builder, random: Random, s: float, length: float, front: float, side: int) -> None:
     """A car park or a paved yard with a wall or a house at its end."""
-    deep = float(random.uniform(9, 18))
+    deep = random.uniform(9, 18)
     surface = str(random.choice(["gravel", "parking"], p=[0.6, 0.4]))
     plan.patches.append(Patch(s, length, front - 0.2, front + deep, side, surface))
     for x in np.arange(-length / 2 + 2, length / 2 - 1.5, 2.8):
@@ -210,14 +210,14 @@ def _behind(plan: Plan, b: Builder, random: Random, side: int) -> None:
     """The second row: houses and trees that show through the gaps."""
     front = plan.edge(side)
     for s, length in _stretches(plan, random, side, (10, 18), (4, 16)):
-        n = front + float(random.uniform(30, 42))
+        n = front + random.uniform(30, 42)
         if random.random() < 0.55:
-            structures.building(b, random, s, side * n, length, 10.0, float(random.uniform(5, 10)), side)
+            structures.building(b, random, s, side * n, length, 10.0, random.uniform(5, 10), side)
         else:
-            plants.thicket(b, random, s, side * n, length, float(random.uniform(3, 7)))
+            plants.thicket(b, random, s, side * n, length, random.uniform(3, 7))
     for s, _ in _stretches(plan, random, side, (2, 3), (4, 16)):
-        n = side * (front + float(random.uniform(18, 30)))
-        plants.tree(b, random, s, n, float(random.uniform(0.8, 1.6)), float(random.uniform(0.8, 2.2)))
+        n = side * (front + random.uniform(18, 30))
+        plants.tree(b, random, s, n, random.uniform(0.8, 1.6), random.uniform(0.8, 2.2))
 
 
 def _side_street(plan: Plan, b: Builder, random: Random, s: float, half: float, side: int) -> None:
@@ -227,23 +227,21 @@ def _side_street(plan: Plan, b: Builder, random: Random, s: float, half: float, 
     for flank in (-1, 1):
         near = start + 4.0
         while near < 60:
-            length = float(random.uniform(6, 16))
+            length = random.uniform(6, 16)
             at, n = s + flank * (half + 2.6), side * (near + length / 2)
             draw = random.random()
             if plan.kind == "country":
                 if draw < 0.4:
-                    plants.thicket(b, random, at + flank * 3, n, 5.0, float(random.uniform(2, 5)))
+                    plants.thicket(b, random, at + flank * 3, n, 5.0, random.uniform(2, 5))
             elif draw < 0.3:
-                plants.hedge(b, random, at, n, length, float(random.uniform(0.9, 2.2)), np.pi / 2)
+                plants.hedge(b, random, at, n, length, random.uniform(0.9, 2.2), np.pi / 2)
             elif draw < 0.55:
-                structures.fence(
-                    b, random, at, n, length, float(random.uniform(0.8, 1.7)), int(random.integers(4)), np.pi / 2
-                )
+                structures.fence(b, random, at, n, length, random.uniform(0.8, 1.7), int(random.integers(4)), np.pi / 2)
             elif draw < 0.7 and near > start + 14:
                 structures.building(b, random, at + flank * 5.5, n, 9.0, length, 7.0, side)
             if plan.kind != "country" and near > 10 and random.random() < 0.35:
                 _parked(b, random, s + flank * (half - 1.0), n, side, np.pi / 2)
-            near += length + float(random.uniform(0.5, 5))
+            near += length + random.uniform(0.5, 5)
 
 
 # ---- open country --------------------------------------------------------------------------------------------
@@ -254,26 +252,26 @@ def _country(plan: Plan, b: Builder, random: Random, side: int) -> None:
     front = plan.edge(side)
     wood = front + float(random.choice([2.5, 5.0, 12.0, 22.0], p=[0.25, 0.25, 0.3, 0.2]))
     for s, length in _stretches(plan, random, side, (12, 60), (1, 16)):
-        height = float(random.uniform(2.0, 7.0))
-        plants.thicket(b, random, s, side * (wood + float(random.uniform(0, 6))), length, height)
+        height = random.uniform(2.0, 7.0)
+        plants.thicket(b, random, s, side * (wood + random.uniform(0, 6)), length, height)
     for s, length in _stretches(plan, random, side, (20, 70), (3, 16)):
-        plants.thicket(b, random, s, side * (wood + float(random.uniform(14, 34))), length, float(random.uniform(4, 9)))
+        plants.thicket(b, random, s, side * (wood + random.uniform(14, 34)), length, random.uniform(4, 9))
     for s, _ in _stretches(plan, random, side, (1, 2), (12, 60)):
-        n = side * (front + float(random.uniform(1.5, 14)))
-        plants.tree(b, random, s, n, float(random.uniform(0.7, 1.5)), float(random.uniform(1.2, 2.4)))
+        n = side * (front + random.uniform(1.5, 14))
+        plants.tree(b, random, s, n, random.uniform(0.7, 1.5), random.uniform(1.2, 2.4))
     for s, _ in _stretches(plan, random, side, (1, 2), (6, 30)):
-        plants.bush(b, random, s, side * (front + float(random.uniform(1.0, 10))), float(random.uniform(0.4, 1.5)))
+        plants.bush(b, random, s, side * (front + random.uniform(1.0, 10)), random.uniform(0.4, 1.5))
     if random.random() < 0.3:  # a hedge along the road
         for s, length in _stretches(plan, random, side, (15, 50), (3, 40)):
-            n = side * (front + float(random.uniform(0.8, 4.0)))
-            plants.hedge(b, random, s, n, length, float(random.uniform(1.0, 3.5)))
+            n = side * (front + random.uniform(0.8, 4.0))
+            plants.hedge(b, random, s, n, length, random.uniform(1.0, 3.5))
     if random.random() < 0.45:
         kind = int(random.choice([1, 2, 2, 3]))
         for s, length in _stretches(plan, random, side, (15, 60), (5, 40)):
-            structures.fence(b, random, s, side * (front + 0.6), length, float(random.uniform(0.9, 1.5)), kind)
+            structures.fence(b, random, s, side * (front + 0.6), length, random.uniform(0.9, 1.5), kind)
     for s, _ in _stretches(plan, random, side, (10, 14), (70, 200)):
-        n = side * (front + float(random.uniform(8, 22)))
-        structures.building(b, random, s, n + side * 5, 12.0, 9.0, float(random.uniform(4, 8)), side)
+        n = side * (front + random.uniform(8, 22))
+        structures.building(b, random, s, n + side * 5, 12.0, 9.0, random.uniform(4, 8), side)
         plan.patches.append(Patch(s, 12.0, front + 0.5, abs(n), side, str(random.choice(["gravel", "parking"]))))
         _parked(b, random, s, n - side * 3.5, side, float(random.choice([0.0, np.pi / 2])))
     _roadside(plan, b, random, side, (25, 50))
@@ -288,14 +286,12 @@ def _highway(plan: Plan, b: Builder, random: Random, side: int) -> None:
     if random.random() < 0.8:
         for s, length in _stretches(plan, random, side, (80, 150), (5, 40)):
             structures.rail(b, random, s, side * (plan.edge(side, "grass") + 0.4), length)
-    far = front + float(random.uniform(5, 22))
+    far = front + random.uniform(5, 22)
     if random.random() < 0.3:
         for s, length in _stretches(plan, random, side, (60, 140), (10, 60)):
-            structures.fence(b, random, s, side * (far - 2), length, float(random.uniform(2, 3.5)), 1)
+            structures.fence(b, random, s, side * (far - 2), length, random.uniform(2, 3.5), 1)
     for s, length in _stretches(plan, random, side, (20, 80), (1, 12)):
-        plants.thicket(
-            b, random, s, side * (far + float(random.uniform(0, 5))), length, float(random.uniform(4, 9)), 6.0
-        )
+        plants.thicket(b, random, s, side * (far + random.uniform(0, 5)), length, random.uniform(4, 9), 6.0)
     for s, _ in _stretches(plan, random, side, (1, 2), (60, 150)):
         structures.sign(b, random, s, side * (front + 1.0), float(random.choice([0.0, np.pi])), True)
     for s, _ in _stretches(plan, random, side, (1, 2), (120, 300)):

@@ -122,38 +122,38 @@ def _center_line(random: Random, bend: float) -> CenterLine:
 
 def _crossings(random: Random, nearest: float, farthest: float, both: float) -> list[Crossing]:
     crossings: list[Crossing] = []
-    s = float(random.uniform(10, 60))
+    s = random.uniform(10, 60)
     while s < LENGTH - 25:
         sides = (-1, 1) if random.random() < both else (int(random.choice([-1, 1])),)
-        crossings.append(Crossing(s, float(random.uniform(2.6, 4.2)), sides))
-        s += float(random.uniform(nearest, farthest))
+        crossings.append(Crossing(s, random.uniform(2.6, 4.2), sides))
+        s += random.uniform(nearest, farthest)
     return crossings
 
 
 def _bands(random: Random, kind: str) -> list[Band]:
     """One side's cross-section."""
     if kind == "highway":
-        hard = Band("road", float(random.uniform(0.5, 2.5)), 0.0)
-        return [hard, Band("grass", float(random.uniform(1.5, 4)), 0.0)]
+        hard = Band("road", random.uniform(0.5, 2.5), 0.0)
+        return [hard, Band("grass", random.uniform(1.5, 4), 0.0)]
     bands = []
     if kind == "country":
         if random.random() < 0.68:  # a path for walkers and cyclists, often behind a strip of grass
             if random.random() < 0.5:
-                bands.append(Band("grass", float(random.uniform(1.0, 3.0)), 0.04))
-            bands.append(Band("sidewalk", float(random.uniform(1.6, 3.2)), 0.08))
+                bands.append(Band("grass", random.uniform(1.0, 3.0), 0.04))
+            bands.append(Band("sidewalk", random.uniform(1.6, 3.2), 0.08))
         elif random.random() < 0.25:  # a lay-by or a gravelled verge
-            bands.append(Band("gravel", float(random.uniform(2.0, 7.0)), 0.02))
+            bands.append(Band("gravel", random.uniform(2.0, 7.0), 0.02))
         else:
             bands.append(Band("grass", 1.5, 0.0))
         return bands
     if random.random() < (0.36 if kind == "urban" else 0.2):
-        bands.append(Band("parking", float(random.uniform(2.0, 2.4)), 0.0))
+        bands.append(Band("parking", random.uniform(2.0, 2.4), 0.0))
     if random.random() < (0.3 if kind == "urban" else 0.2):
-        bands.append(Band("grass", float(random.uniform(1.2, 4.0)), 0.08))
+        bands.append(Band("grass", random.uniform(1.2, 4.0), 0.08))
     if random.random() < 0.07:
-        bands.append(Band("gravel", float(random.uniform(1.5, 4.0)), 0.08))
+        bands.append(Band("gravel", random.uniform(1.5, 4.0), 0.08))
     wide = (2.0, 5.0) if kind == "urban" else (1.6, 4.2)
-    bands.append(Band("sidewalk", float(random.uniform(*wide)), float(random.uniform(0.05, 0.13))))
+    bands.append(Band("sidewalk", random.uniform(*wide), random.uniform(0.05, 0.13)))
     return bands
 
 
@@ -167,15 +167,15 @@ def draw_plan(random: Random, kind: str) -> Plan:
     median = 0.0
     if kind == "highway":
         lanes, width = int(random.integers(2, 4)), 3.6
-        median, speed = float(random.choice([0.0, 1.0, 2.0])), float(random.uniform(17, 26))
+        median, speed = float(random.choice([0.0, 1.0, 2.0])), random.uniform(17, 26)
         half, lane = median + lanes * width, median + width * float(random.choice([0.5, 1.5]))
     else:
-        width = float(random.uniform(*{"residential": (2.9, 3.9), "urban": (3.0, 3.7), "country": (3.0, 4.0)}[kind]))
+        width = random.uniform(*{"residential": (2.9, 3.9), "urban": (3.0, 3.7), "country": (3.0, 4.0)}[kind])
         lanes = 2 if kind == "urban" and random.random() < 0.35 else 1
         half, lane = lanes * width, (lanes - 0.5) * width
-        speed = float(random.uniform(*{"residential": (5, 9), "urban": (6, 11), "country": (9, 15)}[kind]))
+        speed = random.uniform(*{"residential": (5, 9), "urban": (6, 11), "country": (9, 15)}[kind])
         if lanes == 1 and random.random() < 0.5:
-            lane *= float(random.uniform(0.85, 1.0))  # narrow streets are driven nearer their middle
+            lane *= random.uniform(0.85, 1.0)  # narrow streets are driven nearer their middle
     gaps = {"residential": (35.0, 90.0, 0.4), "urban": (40.0, 100.0, 0.6), "country": (90.0, 260.0, 0.3)}
     crossings = _crossings(random, *gaps[kind]) if kind in gaps else []
     bend = float(
@@ -282,7 +282,7 @@ def _hills(plan: Plan, random: Random, n: NDArray[np.float64]) -> NDArray[np.flo
         ramp = np.clip((side * n - plan.edge(side) - 1.0) / 12.0, 0, 1)
         for k in (1, 2, 4, 7):
             wave = np.sin(s * k * TURN / LENGTH + random.uniform(0, TURN)).astype(np.float32)
-            across = ramp * np.sin(n * float(random.uniform(0.05, 0.25)) + random.uniform(0, TURN))
+            across = ramp * np.sin(n * random.uniform(0.05, 0.25) + random.uniform(0, TURN))
             total += wave[:, None] * (across * random.normal(0, 0.28) * steep).astype(np.float32)
     return total
 

@@ -1,4 +1,4 @@
-"""What surfaces send back: remission by material and distance, and which rays are lost.
+"""The returns of surfaces: remission by material and distance, and which rays are lost.
 
 The figures follow the means, spreads and shares of zeros that real HDL-64E scans show per class and distance.
 
@@ -88,7 +88,7 @@ def material_index(name: str) -> int:
 def reflect(
     material: NDArray[np.int16], shade: Floats, distance: Floats, incidence: Floats, random: np.random.Generator
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """What the receiver makes of N hits.
+    """The returns of N hits.
 
     Args:
         material: (N,) index into the table of materials.

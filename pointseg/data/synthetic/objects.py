@@ -1,4 +1,4 @@
-"""What stands and moves in a street, built from a few primitives each: the collection, and its pose at a time.
+"""The objects of a street, each built from a few primitives, and where they are at a time.
 
 Sizes are metres; an object's frame has its origin on the ground, x along its length, z up.
 
@@ -13,11 +13,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from pointseg.core.errors import ConfigError
+from pointseg.core.labels import LabelMap
 from pointseg.data.synthetic.ground import LENGTH, Ground
 from pointseg.data.synthetic.materials import material_index
 from pointseg.data.synthetic.shapes import BOX, CYLINDER, ELLIPSOID, Primitives
-from pointseg.errors import ConfigError
-from pointseg.labels import LabelMap
 
 __all__ = ["Builder", "Objects", "raw_id"]
 

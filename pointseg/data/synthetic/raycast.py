@@ -1,6 +1,6 @@
-"""Casting the rays of one turn at many primitives: windows of the range image, then a depth buffer.
+"""Casts the rays of one turn at many primitives: windows of the range image, then a depth buffer.
 
-A primitive only meets rays within its own window of azimuth and elevation, so pairs of ray and primitive are listed
+Only rays within a primitive's window of azimuth and elevation can hit it, so pairs of ray and primitive are listed
 from these windows, nearest primitives first, and pairs that something nearer already hides are dropped before they
 are computed. Depth and primitive are packed into one integer per ray (the bits of a positive float32 sort like the
 number), so that the nearest hit is one `minimum`.
@@ -106,11 +106,30 @@ def _batches(kind: NDArray[np.int8], pairs: NDArray[np.int64]) -> list[NDArray[n
     slices = np.searchsorted(np.cumsum(pairs), np.arange(4, int(pairs.sum()) // PAIRS_AT_ONCE + 5) * PAIRS_AT_ONCE)
     bounds = np.unique(np.concatenate([[0], slices, [len(kind)]]))
     for start, stop in pairwise(bounds):
-        for one in INTERSECTIONS:
-            chosen = start + np.flatnonzero(kind[start:stop] == one)
+        for shape in INTERSECTIONS:
+            chosen = start + np.flatnonzero(kind[start:stop] == shape)
             cuts = np.flatnonzero(np.diff(np.cumsum(pairs[chosen]) // PAIRS_AT_ONCE)) + 1
             batches += [part for part in np.split(chosen, cuts) if len(part)]
     return batches
+
+
+def _pairs(
+    batch: NDArray[np.int64],
+    row: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    first: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    steps: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ray and primitive of each pair (N,) in the windows of a batch of primitives; see `_windows`."""
+    # one span of columns for each row of each window, then one pair for each column of each span
+    span = np.repeat(batch, rows[batch])
+    nth = np.arange(len(span)) - np.repeat(np.cumsum(rows[batch]) - rows[batch], rows[batch])
+    start, count = first[span], columns[span]
+    total = np.cumsum(count)
+    column = np.arange(total[-1]) - np.repeat(total - count - start, count)
+    column -= steps * (column >= steps)
+    return column + np.repeat((row[span] + nth) * steps, count), np.repeat(span, count)
 
 
 def cast_primitives(
@@ -129,7 +148,7 @@ def cast_primitives(
         pose: (4, 4) sensor to world.
         sensor: gives the rays.
         directions: the rays in the world's frame, x y z of (R,) each.
-        depth: (R,) what the rays hit otherwise, e.g. the ground; infinite for nothing.
+        depth: (R,) distance of what the rays hit otherwise, e.g. the ground; infinite for nothing.
         texture: (R,) how far neighbouring rays get into porous primitives, 1 on average.
         random: decides further where rays end within porous primitives.
 
@@ -141,8 +160,8 @@ def cast_primitives(
     reach = sensor.max_range + np.linalg.norm(primitives.half, axis=1)
     candidates = np.flatnonzero((offset * offset).sum(axis=1) < reach * reach)
     row, rows, first, columns, near = _windows(primitives.take(candidates), rotation, position, sensor)
-    seen = np.flatnonzero((rows > 0) & (near < sensor.max_range))
-    order = seen[np.argsort(near[seen], kind="stable")]
+    visible = np.flatnonzero((rows > 0) & (near < sensor.max_range))
+    order = visible[np.argsort(near[visible], kind="stable")]
     row, rows, first, columns, near = row[order], rows[order], first[order], columns[order], near[order]
     index = candidates[order]
     chosen = primitives.take(index)
@@ -153,20 +172,10 @@ def cast_primitives(
     table = [np.ascontiguousarray(column, np.float32) for column in table]
 
     buffer = (depth.view(np.uint32).astype(np.uint64) << np.uint64(32)) | np.uint64(0xFFFFFFFF)
-    steps = sensor.azimuth_steps
     for batch in _batches(chosen.kind, rows * columns):
-        # one span of columns for each row of each window, then one pair for each column of each span
-        span = np.repeat(batch, rows[batch])
-        nth = np.arange(len(span)) - np.repeat(np.cumsum(rows[batch]) - rows[batch], rows[batch])
-        start, count = first[span], columns[span]
-        line = (row[span] + nth) * steps
-        total = np.cumsum(count)
-        column = np.arange(total[-1]) - np.repeat(total - count - start, count)
-        column -= steps * (column >= steps)
-        rays = column + np.repeat(line, count)
-        which = np.repeat(span, count)
-        open_ = np.flatnonzero(depth.take(rays) > near.take(which))
-        rays, which = rays.take(open_), which.take(open_)
+        rays, which = _pairs(batch, row, rows, first, columns, sensor.azimuth_steps)
+        unhidden = np.flatnonzero(depth.take(rays) > near.take(which))
+        rays, which = rays.take(unhidden), which.take(unhidden)
         distance = _hits(int(chosen.kind[batch[0]]), which, rays, directions, table, texture, random)
         hit = np.flatnonzero(distance < depth.take(rays))
         rays = rays.take(hit)

@@ -1,4 +1,4 @@
-"""The simulated sensor: beam tables, the rays of one turn, what the vehicle hides, where it is mounted."""
+"""The simulated sensor: beam tables, the rays of one turn, and which of them the vehicle blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pointseg.errors import ConfigError
+from pointseg.core.errors import ConfigError
 
 __all__ = ["BEAM_TABLES", "MIN_AZIMUTH_STEPS", "Sensor"]
 
@@ -30,7 +30,7 @@ BEAM_TABLES: dict[int, NDArray[np.float64]] = {
     128: _table((15.0, 4.0, 12), (3.0, -12.0, 91), (-12.5, -25.0, 25)),
 }
 
-# Parts of the recording vehicle that stand in the way, measured from where real scans never have a return, degrees:
+# Parts of the recording vehicle that block rays, measured from where real scans never have a return, degrees:
 # (azimuth, half width at the top, half width at 24 degrees down, highest and lowest blocked elevation).
 VEHICLE_SECTORS: tuple[tuple[float, float, float, float, float], ...] = (
     (-157.5, 5.0, 7.0, -12.9, -18.0),  # the roof rack behind, right
@@ -55,7 +55,7 @@ class Sensor:
         height: of the sensor above the ground, metres.
         max_range: farthest return, metres.
         range_noise: standard deviation of the measured range, metres.
-        vehicle: whether the recording vehicle hides some of the lowest beams' rays.
+        vehicle: whether the recording vehicle blocks some rays of the lowest beams.
 
     Raises:
         ConfigError: for another number of beams, or azimuth steps out of bounds.
@@ -106,15 +106,15 @@ class Sensor:
 
     @cached_property
     def gains(self) -> NDArray[np.float32]:
-        """(beams * azimuth_steps,) how strongly each beam's receiver answers; no two are quite alike."""
+        """(beams * azimuth_steps,) the gain of each beam's receiver; no two are quite alike."""
         gains = np.random.Generator(np.random.Philox(key=[self.beams, 1])).normal(1.0, 0.05, self.beams)
         return np.repeat(gains.astype(np.float32), self.azimuth_steps)
 
     @cached_property
     def texture(self) -> NDArray[np.float32]:
-        """(beams * azimuth_steps,) a fixed random pattern with a mean of 1 that is alike for neighbouring rays.
+        """(beams * azimuth_steps,) a fixed random pattern with a mean of 1 that is similar for neighbouring rays.
 
-        Foliage grows in clumps: neighbouring rays find their way into it, or end, together.
+        Foliage grows in clumps, so neighbouring rays pass through it, or end in it, together.
         """
         random = np.random.Generator(np.random.Philox(key=self.beams))
         fine = random.standard_normal((self.beams, self.azimuth_steps))
@@ -133,7 +133,7 @@ class Sensor:
             away = np.degrees(self.azimuths) - azimuth
             away = np.abs((away + 180) % 360 - 180)
             elevation = np.degrees(self.elevations)[:, None]
-            deep = max(bottom, -24.0)  # the sectors widen downwards, as a roof below the sensor looks from there
+            deep = max(bottom, -24.0)  # the sectors widen downwards, as a roof seen from above
             reach = narrow + (wide - narrow) * np.clip((top - elevation) / (top - deep), 0, 1)
             rays |= (away < reach) & (elevation <= top) & (elevation >= bottom)
         return rays.reshape(-1)

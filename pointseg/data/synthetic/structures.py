@@ -33,8 +33,8 @@ def building(
     if random.random() < 0.6:
         b.box("planks", (0, 0, height + 1.5), (length + 0.8, depth + 0.8, 3.0), taper=(0.0, 1.2))
     front = -side * depth / 2
-    pane = float(random.uniform(0.9, 1.6))
-    count = max(1, int(length / float(random.uniform(2.4, 3.6))))
+    pane = random.uniform(0.9, 1.6)
+    count = max(1, int(length / random.uniform(2.4, 3.6)))
     for i in range(count):
         x = (i + 0.5) * length / count - length / 2
         for storey in range(2):  # what the sensor sees of it
@@ -48,11 +48,11 @@ def building(
             b.box("window", (x, front, low + 0.65), (pane, 0.06, 1.3))
             b.box("wall", (x, front, low - 0.06), (pane + 0.2, 0.28, 0.1), shade=1.1)
     if random.random() < 0.35:
-        wide, out = float(random.uniform(2, 4)), float(random.uniform(0.5, 1.6))
-        x = float(random.uniform(-0.5, 0.5)) * max(length - wide, 0.1)
+        wide, out = random.uniform(2, 4), random.uniform(0.5, 1.6)
+        x = random.uniform(-0.5, 0.5) * max(length - wide, 0.1)
         b.box("wall", (x, front - side * out / 2, height * 0.3), (wide, out, height * 0.6))
     if random.random() < 0.4:
-        x = float(random.uniform(-0.4, 0.4)) * length
+        x = random.uniform(-0.4, 0.4) * length
         b.box("wall", (x, front - side * 0.6, 0.15), (1.6, 1.4, 0.5), shade=0.9)
 
 
@@ -85,20 +85,20 @@ def rail(b: Builder, random: Random, s: float, n: float, length: float) -> None:
     pieces = max(1, round(length / 4.0))
     step = length / pieces
     for i in range(pieces):
-        b.place("fence", s + (i + 0.5) * step - length / 2, n, shade=float(random.uniform(0.8, 1.2)))
+        b.place("fence", s + (i + 0.5) * step - length / 2, n, shade=random.uniform(0.8, 1.2))
         b.box("rail", (0, 0, 0.62), (step * 1.02, 0.08, 0.32))
         b.box("rail", (0, 0.05, 0.35), (0.1, 0.1, 0.7))
 
 
 def pole(b: Builder, random: Random, s: float, n: float, height: float = 2.5, radius: float = 0.05) -> None:
     """A plain post or bollard."""
-    b.place("pole", s, n, shade=float(random.uniform(0.5, 1.5)))
+    b.place("pole", s, n, shade=random.uniform(0.5, 1.5))
     b.cylinder("mast", (0, 0, height / 2 - 0.1), radius, height + 0.2)
 
 
 def lamp(b: Builder, random: Random, s: float, n: float, side: int) -> None:
     """A street lamp, thicker at its foot."""
-    b.place("pole", s, n, shade=float(random.uniform(0.5, 1.4)))
+    b.place("pole", s, n, shade=random.uniform(0.5, 1.4))
     b.cylinder("mast", (0, 0, 0.6), 0.11, 1.4)
     b.cylinder("mast", (0, 0, 3.2), 0.075, 6.6)
     b.box("mast", (0, -side * 0.7, 6.5), (0.15, 1.6, 0.12))
@@ -106,14 +106,14 @@ def lamp(b: Builder, random: Random, s: float, n: float, side: int) -> None:
 
 def sign(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, large: bool = False) -> None:
     """A traffic sign or a direction board on one post or two; its plate stands across the local x axis."""
-    wide, high = (float(random.uniform(1.6, 3.2)), float(random.uniform(1.0, 1.9))) if large else (0.65, 0.65)
+    wide, high = (random.uniform(1.6, 3.2), random.uniform(1.0, 1.9)) if large else (0.65, 0.65)
     if not large and random.random() < 0.4:
-        high = float(random.uniform(0.85, 1.2))
-    low = float(random.uniform(0.6, 1.6)) if large else float(random.uniform(0.7, 2.2))
-    b.place("pole", s, n, yaw, shade=float(random.uniform(0.7, 1.3)))
+        high = random.uniform(0.85, 1.2)
+    low = random.uniform(0.6, 1.6) if large else random.uniform(0.7, 2.2)
+    b.place("pole", s, n, yaw, shade=random.uniform(0.7, 1.3))
     for y in (-0.35 * wide, 0.35 * wide) if large else (0.0,):
         b.cylinder("mast", (0, y, (low + high) / 2), 0.07 if large else 0.04, low + high)
-    b.name("traffic-sign", float(random.uniform(0.7, 1.3)))
+    b.name("traffic-sign", random.uniform(0.7, 1.3))
     b.box("sign", (-0.06, 0, low + high / 2), (0.04, wide, high))
 
 
@@ -134,26 +134,26 @@ def clutter(b: Builder, random: Random, s: float, n: float) -> None:
         CLUTTER[int(random.integers(len(CLUTTER)))],
         s,
         n,
-        float(random.uniform(0, 3.1)),
-        shade=float(random.uniform(0.4, 1.4)),
+        random.uniform(0, 3.1),
+        shade=random.uniform(0.4, 1.4),
     )
     kind = random.integers(4)
     if kind == 0:
         for i in range(int(random.integers(1, 4))):
             b.box("clutter", (i * 0.7, 0, 0.52), (0.55, 0.6, 1.05), taper=(-0.05, -0.05))
     elif kind == 1:
-        b.box("clutter", (0, 0, 0.6), (float(random.uniform(0.5, 1.6)), 0.4, float(random.uniform(0.9, 1.5))))
+        b.box("clutter", (0, 0, 0.6), (random.uniform(0.5, 1.6), 0.4, random.uniform(0.9, 1.5)))
     elif kind == 2:
         b.box("clutter", (0, 0, 0.42), (1.7, 0.45, 0.08))
         b.box("clutter", (0, 0.22, 0.7), (1.7, 0.06, 0.4))
         b.box("clutter", (0, 0, 0.2), (1.4, 0.3, 0.4), density=4.0)
     else:
-        b.ellipsoid("clutter", (0, 0, 0.1), (float(random.uniform(0.5, 1.4)), 0.7, float(random.uniform(0.4, 0.9))))
+        b.ellipsoid("clutter", (0, 0, 0.1), (random.uniform(0.5, 1.4), 0.7, random.uniform(0.4, 0.9)))
 
 
 def structure(b: Builder, random: Random, s: float, n: float) -> None:
     """A shelter, kiosk or advertising pillar: other-structure."""
-    b.place("other-structure", s, n, float(random.uniform(-0.1, 0.1)), shade=float(random.uniform(0.7, 1.2)))
+    b.place("other-structure", s, n, random.uniform(-0.1, 0.1), shade=random.uniform(0.7, 1.2))
     if random.random() < 0.5:
         b.cylinder("wall", (0, 0, 1.6), 0.7, 3.4)
         return

@@ -1,7 +1,7 @@
-"""What moves: cars, trucks, buses and two-wheelers in their lanes, people on the sidewalks.
+"""Moving objects: cars, trucks, buses and two-wheelers in their lanes, people on the sidewalks.
 
-All that share a lane share its speed, so that nothing runs into anything, however long the drive; what is in the
-recording vehicle's own lane keeps its distance to it.
+All vehicles of a lane have its speed, so that none runs into another, however long the drive; those in the recording
+vehicle's own lane keep their distance to it.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def add_traffic(plan: Plan, b: Builder, random: Random, start: float) -> None:
     gaps = {"residential": (60, 260), "urban": (25, 110), "country": (50, 220), "highway": (30, 120)}[plan.kind]
     for n in _lanes(plan):
         own = n < 0 and abs(-n - plan.lane) < 1.6
-        speed = plan.speed if own else float(random.uniform(0.8, 1.3)) * plan.speed * (1 if n < 0 else -1)
+        speed = plan.speed if own else random.uniform(0.8, 1.3) * plan.speed * (1 if n < 0 else -1)
         # own lane: from behind the recording vehicle all round the loop to well ahead of it
-        s, end = start + 14.0 + float(random.uniform(0, gaps[1])), start + LENGTH - 18.0
+        s, end = start + 14.0 + random.uniform(0, gaps[1]), start + LENGTH - 18.0
         while s < end:
             _vehicle(b, random, s, n, speed, plan)
-            s += 16.0 + float(random.uniform(*gaps))
+            s += 16.0 + random.uniform(*gaps)
     if plan.kind == "highway":
         return
     for side in (-1, 1):
@@ -64,8 +64,8 @@ def _walkers_and_cyclists(plan: Plan, b: Builder, random: Random, side: int, sta
         middle = plan.edge(side, "sidewalk") + walk / 2
         for _ in range(int(random.poisson(crowd))):
             speed = float(random.choice([-1, 1]) * random.uniform(0.8, 1.7))
-            n = side * (middle + float(random.uniform(-0.3, 0.3)) * walk)
-            vehicles.person(b, random, float(random.uniform(0, LENGTH)), n, 0.0 if speed > 0 else np.pi, speed)
+            n = side * (middle + random.uniform(-0.3, 0.3) * walk)
+            vehicles.person(b, random, random.uniform(0, LENGTH), n, 0.0 if speed > 0 else np.pi, speed)
     for motor, mean in ((False, {"urban": 1.3, "residential": 0.8, "country": 0.5}[plan.kind]), (True, 0.3)):
         edge = plan.half_road - 0.45
         if side < 0 and edge - plan.lane < 1.6:  # no room beside the recording vehicle: stay ahead of it at its pace
@@ -73,6 +73,6 @@ def _walkers_and_cyclists(plan: Plan, b: Builder, random: Random, side: int, sta
         else:
             speeds, place = ((8.0, 12.0) if motor else (3.0, 6.0)), (0.0, LENGTH)
         for _ in range(int(random.poisson(mean))):
-            speed = -side * float(random.uniform(*speeds))
+            speed = -side * random.uniform(*speeds)
             n = side * (edge if not motor else edge - 0.3)
-            vehicles.rider(b, random, float(random.uniform(*place)), n, 0.0 if speed > 0 else np.pi, speed, motor)
+            vehicles.rider(b, random, random.uniform(*place), n, 0.0 if speed > 0 else np.pi, speed, motor)

@@ -22,9 +22,9 @@ def _wheels(b: Builder, length: float, width: float, radius: float, axles: tuple
 def car(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, speed: float = 0.0) -> None:
     """A hatchback, saloon, estate or van."""
     kind = random.choice(4, p=[0.40, 0.25, 0.22, 0.13])
-    length = float(random.normal((3.9, 4.6, 4.5, 4.9)[kind], 0.18))
-    width = float(random.normal((1.70, 1.80, 1.80, 1.92)[kind], 0.04))
-    height = float(random.normal((1.50, 1.44, 1.52, 1.98)[kind], 0.05))
+    length = random.normal((3.9, 4.6, 4.5, 4.9)[kind], 0.18)
+    width = random.normal((1.70, 1.80, 1.80, 1.92)[kind], 0.04)
+    height = random.normal((1.50, 1.44, 1.52, 1.98)[kind], 0.05)
     belt = 0.58 * height if kind < 3 else 0.55 * height
     shade = float(np.clip(random.lognormal(-0.1, 0.5), 0.25, 2.2))
     b.place("moving-car" if speed else "car", s, n, yaw, speed, thing=True, shade=1.0)
@@ -61,8 +61,8 @@ def truck(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, spee
     """A delivery van with a box body, or a lorry."""
     large = random.random() < 0.45
     length, width, height = (9.0, 2.45, 3.5) if large else (6.2, 2.05, 2.75)
-    length, height = length + float(random.normal(0, 0.5)), height + float(random.normal(0, 0.15))
-    shade = float(random.uniform(0.6, 1.2))
+    length, height = length + random.normal(0, 0.5), height + random.normal(0, 0.15)
+    shade = random.uniform(0.6, 1.2)
     b.place("moving-truck" if speed else "truck", s, n, yaw, speed, thing=True)
     cab = 2.0 if large else 1.9
     floor = 0.9 if large else 0.5
@@ -77,7 +77,7 @@ def truck(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, spee
 
 def bus(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, speed: float = 0.0) -> None:
     """A city bus."""
-    length, width = float(random.uniform(10.5, 12.5)), 2.55
+    length, width = random.uniform(10.5, 12.5), 2.55
     b.place("moving-bus" if speed else "bus", s, n, yaw, speed, thing=True)
     b.box("tarpaulin", (0, 0, 0.80), (length, width, 1.0))
     b.box("glass", (0, 0, 1.9), (length * 0.995, width * 0.98, 1.2))
@@ -91,9 +91,9 @@ def trailer(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, sp
     """A caravan, a trailer or a small excavator: what SemanticKITTI calls other-vehicle."""
     b.place("moving-other-vehicle" if speed else "other-vehicle", s, n, yaw, speed, thing=True)
     kind = random.integers(3)
-    shade = float(random.uniform(0.8, 1.3))
+    shade = random.uniform(0.8, 1.3)
     if kind == 0:  # caravan
-        length = float(random.uniform(4.2, 6.0))
+        length = random.uniform(4.2, 6.0)
         b.box("tarpaulin", (0, 0, 1.5), (length, 2.2, 2.1), taper=(0.08, 0.04), shade=shade)
         b.box("window", (0, 0, 1.75), (length * 0.6, 2.23, 0.5))
         b.box("rail", (length / 2 + 0.6, 0, 0.45), (1.3, 0.12, 0.12))
@@ -129,7 +129,7 @@ def _bicycle_parts(b: Builder) -> None:
 
 def bicycle(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0) -> None:
     """A parked bicycle."""
-    b.place("bicycle", s, n, yaw, thing=True, shade=float(random.uniform(0.6, 1.3)))
+    b.place("bicycle", s, n, yaw, thing=True, shade=random.uniform(0.6, 1.3))
     _bicycle_parts(b)
 
 
@@ -145,15 +145,15 @@ def _motorcycle_parts(b: Builder) -> None:
 
 def motorcycle(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0) -> None:
     """A parked motorcycle or scooter."""
-    b.place("motorcycle", s, n, yaw, thing=True, shade=float(random.uniform(0.7, 1.4)))
+    b.place("motorcycle", s, n, yaw, thing=True, shade=random.uniform(0.7, 1.4))
     _motorcycle_parts(b)
 
 
 def person(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, speed: float = 0.0) -> None:
     """Somebody who stands or walks."""
     tall = float(np.clip(random.normal(1.70, 0.12), 1.15, 1.95))
-    stride = float(random.uniform(0.08, 0.22)) if speed else 0.03
-    shade = float(random.uniform(0.6, 1.3))
+    stride = random.uniform(0.08, 0.22) if speed else 0.03
+    shade = random.uniform(0.6, 1.3)
     b.place("moving-person" if speed else "person", s, n, yaw, speed, thing=True)
     for side in (-1, 1):
         b.cylinder("cloth", (side * stride, side * 0.09, 0.24 * tall), 0.085, 0.48 * tall, shade=shade * 0.8)
@@ -161,7 +161,7 @@ def person(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, spe
     b.ellipsoid("cloth", (0, 0, 0.65 * tall), (0.16, 0.23, 0.21 * tall), shade=shade)
     b.ellipsoid("cloth", (0, 0, 0.93 * tall), (0.11, 0.09, 0.075 * tall), shade=1.1)
     if random.random() < 0.3:  # a rucksack or a bag
-        b.box("cloth", (-0.22, 0, 0.66 * tall), (0.2, 0.3, 0.4), shade=float(random.uniform(0.4, 1.2)))
+        b.box("cloth", (-0.22, 0, 0.66 * tall), (0.2, 0.3, 0.4), shade=random.uniform(0.4, 1.2))
 
 
 def rider(
@@ -175,7 +175,7 @@ def rider(
     else:
         _bicycle_parts(b)
     seat = 0.82 if motor else 0.98
-    shade = float(random.uniform(0.5, 1.3))
+    shade = random.uniform(0.5, 1.3)
     for side in (-1, 1):
         b.box("cloth", (0.02, side * 0.13, seat - 0.10), (0.42, 0.14, 0.16), shade=shade * 0.8)
         b.cylinder("cloth", (0.16, side * 0.13, seat - 0.42), 0.07, 0.55, shade=shade * 0.8)

@@ -1,7 +1,6 @@
 """The synthetic world: streets by number, scanned at any frame.
 
-Everything follows from (seed, sequence, frame): a street is the same whoever asks first, and a scan does not depend on
-scans made before it.
+Everything follows from (seed, sequence, frame): streets and scans do not depend on what was made before them.
 
 Shapes:  N points of a scan, R rays
 """
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pointseg.core.errors import ConfigError
 from pointseg.data.scan import Scan
 from pointseg.data.synthetic.furnish import furnish
 from pointseg.data.synthetic.ground import LENGTH, Ground, cast_ground
@@ -25,7 +25,6 @@ from pointseg.data.synthetic.raycast import cast_primitives
 from pointseg.data.synthetic.sensor import Sensor
 from pointseg.data.synthetic.shapes import Floats
 from pointseg.data.synthetic.traffic import add_traffic
-from pointseg.errors import ConfigError
 
 __all__ = ["FRAME_SECONDS", "Street", "SyntheticWorld", "make_street"]
 
@@ -91,8 +90,8 @@ def make_street(seed: int, sequence: int) -> Street:
     """Build street `sequence` of the world `seed`."""
     random = _random(seed, sequence, STREET)
     plan = draw_plan(random, street_kind(seed, sequence))
-    start = float(random.uniform(0, LENGTH))
-    mount = (float(random.normal(0, 0.006)), float(random.normal(0, 0.004)))
+    start = random.uniform(0, LENGTH)
+    mount = (random.normal(0, 0.006), random.normal(0, 0.004))
     builder = Builder()
     furnish(plan, builder, random)
     add_traffic(plan, builder, random, start)

@@ -1,0 +1,1 @@
+"""The scoring image as a container group of Azure Container Instances."""

@@ -1,0 +1,1 @@
+"""Endpoints of a workspace: their deployments, traffic, jobs and machines."""

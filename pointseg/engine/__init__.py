@@ -1,0 +1,1 @@
+"""From points to labels and back: losses, scores, training, bundles, prediction."""

@@ -1,0 +1,1 @@
+"""Training: a SegmentationModule over a DataModule into a run folder. Nothing is imported here: Lightning takes seconds."""

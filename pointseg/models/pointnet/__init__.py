@@ -1,0 +1,1 @@
+"""PointNet for segmentation (Qi et al., CVPR 2017): the plain network, and its fast forms."""

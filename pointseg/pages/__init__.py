@@ -1,0 +1,1 @@
+"""Pictures, HTML pages and the 3D viewer."""

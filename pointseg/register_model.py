@@ -1,0 +1,8 @@
+"""`scripts/register_model.py` as a module, for jobs that run an installed wheel, which has no scripts."""
+
+from __future__ import annotations
+
+from pointseg.cli import run
+
+if __name__ == "__main__":
+    run("register_model", __doc__ or "")

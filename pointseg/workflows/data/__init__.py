@@ -1,0 +1,1 @@
+"""Data sets: checked, packed, and registered in a workspace."""

@@ -1,0 +1,1 @@
+"""A task with its configuration as a job that runs elsewhere."""

@@ -1,0 +1,1 @@
+"""The scoring service of this machine: its settings and its life."""

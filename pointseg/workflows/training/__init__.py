@@ -1,0 +1,1 @@
+"""Training: the run, what it is built from, and what is recorded of it."""

@@ -1,0 +1,1 @@
+"""The Azure ML workspace: found, provisioned and cleared."""
