@@ -226,9 +226,11 @@ def test_an_answer_is_sent_as_long_as_its_client_takes_it(tls: bool, bundle: Pat
     words += _tls(tmp_path)[0] if tls else []
     with serving(tmp_path, words, **SECRETS) as service:
         slow, silent = Taker(service, pause=0.5), Taker(service, pause=0.0)
+        silent.begin()
         began = time.monotonic()
         assert slow.answer() == (200, 80 * len(MANY))
         assert time.monotonic() - began > 3
+        time.sleep(5)  # more than twice `body_seconds` since it has taken its only bytes
         assert silent.answer()[0] == 0  # closed, after what the system has kept of it
         slow = Taker(service, pause=0.5)
         slow.begin()
