@@ -140,6 +140,13 @@ class RowBatchNorm(nn.BatchNorm1d):
             return F.batch_norm(rows_MC, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(rows_MC)
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What it does in prediction, as x * scale + shift, (C,) each, to be folded into a neighbouring layer."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        scale_C = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale_C, self.bias - self.running_mean * scale_C
+
     def statistics(self, mean_C: Tensor, var_C: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (C,) that normalise a training batch; updates the running statistics.
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import scan_points
 from safetensors.torch import load_file
+from service import OCTETS, serving
 from verbs import SMALL_WORLD, run, succeed
 
 from pointseg import Predictor
@@ -81,6 +84,20 @@ def test_the_verbs_label_every_point_as_the_predictor_does(run_folder: Path, tmp
     assert np.array_equal(
         Predictor.load(run_folder / "bundle")(scan[100:101]), Predictor.load(run_folder)(scan[100:101])
     )
+
+
+@pytest.mark.slow
+def test_the_service_answers_as_predict_does(run_folder: Path, tmp_path: Path) -> None:
+    scans = [scan_points(count, seed=count) for count in (1, 700, 3000)]
+    predictor = Predictor.load(run_folder)
+    headers = {"Content-Type": OCTETS, "Accept": OCTETS}
+    with serving(tmp_path, [f"checkpoint={run_folder}"]) as service, ThreadPoolExecutor(3) as pool:
+        answers = pool.map(
+            lambda scan: httpx.post(f"{service.url}/score", content=scan.tobytes(), headers=headers, timeout=60), scans
+        )
+        for scan, answer in zip(scans, answers, strict=True):
+            assert answer.status_code == 200, answer.text
+            assert np.array_equal(np.frombuffer(answer.content, "<u4"), predictor(scan))
 
 
 def test_it_scores_as_at_the_end_of_training(run_folder: Path, tmp_path: Path) -> None:

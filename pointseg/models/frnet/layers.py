@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pointseg.models.frnet.blocks import PointLayer, convolutions
+from pointseg.models.frnet.blocks import Conv, Convolutions, ImageBatchNorm, PointLayer
 from pointseg.models.frnet.projection import Pixels
 from pointseg.models.layers import RowBatchNorm
 
@@ -59,10 +59,11 @@ class PixelPointLayer(nn.Module):
 
     def forward(self, image_BCHW: Tensor, x_MC: Tensor, pixels: Pixels, stride: int = 1) -> Tensor:
         linear, norm, relu = self.layer
-        weights = cast(Tensor, linear.weight).split([self.pixel_channels, x_MC.shape[1]], dim=1)
-        on_image = F.linear(image_BCHW.permute(0, 2, 3, 1), weights[0]).permute(0, 3, 1, 2)
+        weight, bias = (linear.weight, None) if norm.training else self.layer.folded()
+        weights = cast(Tensor, weight).split([self.pixel_channels, x_MC.shape[1]], dim=1)
+        on_image = F.linear(image_BCHW.permute(0, 2, 3, 1), weights[0], bias).permute(0, 3, 1, 2)
         x_MC = pixels.gather(on_image, stride) + F.linear(x_MC, weights[1])
-        joined_MC: Tensor = relu(norm(x_MC))
+        joined_MC: Tensor = relu(norm(x_MC) if norm.training else x_MC)
         return joined_MC
 
 
@@ -78,11 +79,11 @@ class Fusion(nn.Module):
     def __init__(self, channels: int, point_channels: int, act: str, *, gated: bool = True) -> None:
         super().__init__()
         self.points = PixelPointLayer(channels, point_channels, channels)
-        self.image = convolutions([2 * channels, channels], act)
+        self.image = Convolutions([2 * channels, channels], act)
         self.gate: nn.Sequential | None = None
         if gated:
-            chain = convolutions([channels, channels, channels], act)
-            self.gate = nn.Sequential(*list(chain)[:-1], nn.Sigmoid())
+            self.gate = Convolutions([channels, channels, channels], act)
+            self.gate[-1] = nn.Sigmoid()
 
     def forward(self, image_BCHW: Tensor, x_MC: Tensor, pixels: Pixels, stride: int) -> tuple[Tensor, Tensor]:
         x_MC = self.points(image_BCHW, x_MC, pixels, stride)
@@ -104,20 +105,23 @@ class ImageFusion(nn.Module):
 
     def __init__(self, channels: int, count: int, widths: Sequence[int], kernel_size: int, act: str) -> None:
         super().__init__()
-        self.first = convolutions([channels * count, widths[0]], act, kernel_size)
-        self.second = convolutions(list(widths), act)
+        self.first = Convolutions([channels * count, widths[0]], act, kernel_size)
+        self.second = Convolutions(list(widths), act)
         self.channels = channels
 
     def forward(self, images: Sequence[Tensor]) -> Tensor:
         conv, norm, act = self.first
         shape = images[0].shape[-2:]
         if conv.kernel_size == (1, 1):
-            weights = cast(Tensor, conv.weight).split(self.channels, dim=1)
-            own = [resize(F.conv2d(image, weight), shape) for image, weight in zip(images, weights, strict=True)]
+            weight, bias = (conv.weight, None) if norm.training else cast(Conv, conv).folded(cast(ImageBatchNorm, norm))
+            weights = cast(Tensor, weight).split(self.channels, dim=1)
+            own = [F.conv2d(images[0], weights[0], bias)]
+            own += [resize(F.conv2d(x, w), shape) for x, w in zip(images[1:], weights[1:], strict=True)]
             x_BCHW = sum(own[1:], start=own[0])
+            x_BCHW = norm(x_BCHW) if norm.training else x_BCHW
         else:
-            x_BCHW = conv(torch.cat([resize(image, shape) for image in images], dim=1))
-        fused: Tensor = self.second(act(norm(x_BCHW)))
+            x_BCHW = conv(torch.cat([resize(image, shape) for image in images], dim=1), norm)
+        fused: Tensor = self.second(act(x_BCHW))
         return fused
 
 

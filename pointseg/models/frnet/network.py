@@ -31,7 +31,7 @@ from pointseg.core.extras import Extras
 from pointseg.core.limits import require_choice
 from pointseg.core.processor import has_native_bfloat16
 from pointseg.models.base import SegmentationModel
-from pointseg.models.frnet.blocks import BasicBlock, PointLayer, convolutions
+from pointseg.models.frnet.blocks import BasicBlock, Convolutions, PointLayer
 from pointseg.models.frnet.layers import FrustumEncoder, Fusion, ImageFusion, PointHead, resize
 from pointseg.models.frnet.projection import Pixels, RangeImage
 from pointseg.models.layers import RowBatchNorm, Rows
@@ -106,7 +106,7 @@ class FRNet(SegmentationModel):
         self.range_image = RangeImage(height, width, field_of_view, beams)
         self.encoder = FrustumEncoder(in_features + 3, point_widths, image_channels)
         stem = [max(1, round(share * channels)) for share in STEM]
-        self.stem = convolutions([image_channels, *stem], act)
+        self.stem = Convolutions([image_channels, *stem], act)
         self.strides = [math.prod(strides[: stage + 1]) for stage in range(len(strides))]
         self.stages = nn.ModuleList(
             nn.Sequential(*(BasicBlock(channels, channels, stride if i == 0 else 1, act) for i in range(count)))

@@ -61,11 +61,8 @@ def scale_and_shift(norm: RowBatchNorm, batch: Moments | None) -> tuple[Tensor, 
         batch: of its input in training; None in prediction.
     """
     if batch is None:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        mean_C, var_C = norm.running_mean, norm.running_var
-    else:
-        mean_C, var_C = norm.statistics(*batch)
+        return norm.scale_and_shift()
+    mean_C, var_C = norm.statistics(*batch)
     scale_C = norm.weight * torch.rsqrt(var_C + norm.eps)
     return scale_C, norm.bias - mean_C * scale_C
 

@@ -1,4 +1,4 @@
-"""A WaffleIron on two real processes trains as one with the whole batch does: BatchNorm of both branches, blocks left out."""
+"""FRNet and WaffleIron on two real processes train as one with the whole batch does: BatchNorm, blocks left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pointseg.models import WaffleIron
+from pointseg.models import FRNet, SegmentationModel, WaffleIron
 
 KEYS = (5, 6, 7)  # of the clouds, which draw the blocks that are left out
 
@@ -25,12 +25,16 @@ def whole_batch() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x, coords, target, mask
 
 
-def model(*, sync: bool) -> WaffleIron:
+def model(family: str, *, sync: bool) -> SegmentationModel:
     torch.manual_seed(0)
-    return WaffleIron(5, 4, channels=6, layers=3, neighbours=3, voxel=0.5, drop_path=0.4, sync_batchnorm=sync).double()
+    if family == "waffleiron":
+        sizes = {"channels": 6, "layers": 3, "neighbours": 3}
+        return WaffleIron(5, 4, **sizes, voxel=0.5, drop_path=0.4, sync_batchnorm=sync).double()
+    widths = {"point_widths": (8, 12), "channels": 8, "blocks": (1, 1), "strides": (1, 2), "fused_widths": (8, 8)}
+    return FRNet(5, 4, height=8, width=16, auxiliary=(), **widths, sync_batchnorm=sync).double()
 
 
-def state_after(net: nn.Module, inner: WaffleIron, clouds: slice, scale: float) -> dict[str, Tensor]:
+def state_after(net: nn.Module, inner: SegmentationModel, clouds: slice, scale: float) -> dict[str, Tensor]:
     """Gradients and statistics after a pass; the loss is a share of the whole batch's."""
     x, coords, target, mask = (tensor[clouds] for tensor in whole_batch())
     inner.train().draw_by(KEYS[clouds])
@@ -40,10 +44,10 @@ def state_after(net: nn.Module, inner: WaffleIron, clouds: slice, scale: float) 
     return {**gradients, **{name: buffer.double() for name, buffer in inner.named_buffers()}}
 
 
-def rank_of_two(rank: int, port: int, folder: str) -> None:
+def rank_of_two(rank: int, port: int, family: str, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    net = model(sync=True)
+    net = model(family, sync=True)
     wrapped = DistributedDataParallel(net)  # averages the gradients: undone by the factor 2
     torch.save(
         state_after(wrapped, net, slice(0, 2) if rank == 0 else slice(2, None), 2.0), Path(folder) / f"{rank}.pt"
@@ -52,12 +56,13 @@ def rank_of_two(rank: int, port: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_train_as_one_process_with_the_whole_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["frnet", "waffleiron"])
+def test_two_ranks_train_as_one_process_with_the_whole_batch(family: str, tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
-    multiprocessing.spawn(rank_of_two, (port, str(tmp_path)), nprocs=2)
-    net = model(sync=False)
+    multiprocessing.spawn(rank_of_two, (port, family, str(tmp_path)), nprocs=2)
+    net = model(family, sync=False)
     alone = state_after(net, net, slice(None), 1.0)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
