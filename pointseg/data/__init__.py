@@ -8,6 +8,7 @@ from typing import Any
 _HOMES = {
     "Augmentation": "augmentation",
     "InstancePaste": "augmentation",
+    "JoinedScans": "joined",
     "LaserMix": "augmentation",
     "PackedScans": "store",
     "PackedStore": "store",
@@ -16,6 +17,7 @@ _HOMES = {
     "Scan": "scan",
     "SemanticKITTIDataModule": "datamodules",
     "SemanticKITTIScans": "semantickitti",
+    "Streets": "streets",
     "SyntheticDataModule": "datamodules",
     "SyntheticScans": "synthetic",
     "TrainedPoints": "trained_points",

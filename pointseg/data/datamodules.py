@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pointseg.core.errors import ConfigError
 from pointseg.core.progress import Update
+from pointseg.data.joined import JoinedScans
 from pointseg.data.scan import COLUMNS
 from pointseg.data.scan_datamodule import SPLITS, ScanDataModule
 from pointseg.data.semantickitti import OFFICIAL_SPLIT, SemanticKITTIScans
 from pointseg.data.sources import ResidentScans, ScanSource
 from pointseg.data.store import PackedScans, PackedStore, is_store
+from pointseg.data.streets import Streets
 from pointseg.data.synthetic import SyntheticScans
 
 __all__ = ["SemanticKITTIDataModule", "SyntheticDataModule"]
@@ -25,7 +31,11 @@ class SemanticKITTIDataModule(ScanDataModule):
         split: split -> sequences, if it is not the official one.
         remission_scale: what remission is divided by, 255 for sensors that store 0..255; a store holds [0, 1] already.
         columns: names of the `.bin` files' columns (see `SemanticKITTIScans`).
+        streets: synthetic streets to train on beside these scans; None for none.
         settings: see `ScanDataModule`.
+
+    Raises:
+        ConfigError: for streets where the features use a column that they do not have; see also `ScanDataModule`.
 
     Example:
         >>> data = SemanticKITTIDataModule("semantickitti", points=16384, batch_size=4)
@@ -41,9 +51,18 @@ class SemanticKITTIDataModule(ScanDataModule):
         split: Mapping[str, Sequence[str | int]] | None = None,
         remission_scale: float = 1.0,
         columns: Sequence[str] = COLUMNS,
+        streets: Streets | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        self.streets = streets or Streets()
+        if self.streets.active and self.features.extra:
+            raise ConfigError(
+                f"synthetic streets have no column {', '.join(self.features.extra)}",
+                where=f"data.streets.count={self.streets.count}",
+                remedy="Set it to 0, or leave the column out of features.use.",
+            )
+        self._joined: JoinedScans | None = None
         self.root, self.remission_scale, self.columns = root, remission_scale, tuple(columns)
         self._store: PackedStore | None = None
         self.split = {**OFFICIAL_SPLIT, **{name: tuple(s) for name, s in (split or {}).items() if s is not None}}
@@ -56,6 +75,20 @@ class SemanticKITTIDataModule(ScanDataModule):
         return SemanticKITTIScans(
             self.root, self.split[split], remission_scale=self.remission_scale, columns=self.columns
         )
+
+    def training_source(self, progress: Update | None = None) -> ScanSource:
+        if not self.streets.active:
+            return super().training_source(progress)
+        if self._joined is None:
+            self._joined = self.streets.beside(self.source("train"), progress)
+        return self._joined
+
+    def scan_weights(self) -> NDArray[np.float64] | None:
+        weights = super().scan_weights()
+        if not self.streets.active:
+            return weights
+        shares = self.streets.weights(len(self.source("train")))
+        return shares if weights is None else shares * weights
 
 
 class SyntheticDataModule(ScanDataModule):

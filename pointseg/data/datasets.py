@@ -45,10 +45,20 @@ class TrainingClouds(Dataset[RecordBatch]):
         sampling: which points are chosen.
         seed: of the whole run.
         partners: whether each cloud comes with another one, of any scan, to be mixed with.
+        weights: (scans,) how often each scan is drawn as a partner, relative to the others; None: all alike.
     """
 
-    def __init__(self, table: RecordTable, sampling: Sampling, seed: int, *, partners: bool = False) -> None:
+    def __init__(
+        self,
+        table: RecordTable,
+        sampling: Sampling,
+        seed: int,
+        *,
+        partners: bool = False,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
         self.table, self.sampling, self.seed, self.partners = table, sampling, seed, partners
+        self._odds = _Odds(len(table.lengths), weights)
 
     def __getitems__(self, draws: Sequence[Draw]) -> RecordBatch:
         """One batch; PyTorch's loader calls this instead of one cloud at a time."""
@@ -56,9 +66,8 @@ class TrainingClouds(Dataset[RecordBatch]):
         batch = self._batch(draws, keys)
         if not self.partners:
             return batch
-        scans = len(self.table.lengths)
         streams = [random_key(key, Purpose.MIX_PARTNER) for key in keys]
-        others = [draw._replace(scan=below(scans, stream)) for draw, stream in zip(draws, streams, strict=True)]
+        others = [draw._replace(scan=self._odds.scan(stream)) for draw, stream in zip(draws, streams, strict=True)]
         return batch._replace(partner=self._batch(others, streams))
 
     def _batch(self, draws: Sequence[Draw], keys: Sequence[int]) -> RecordBatch:
@@ -140,6 +149,20 @@ def repeat_factors(class_counts: NDArray[np.int64], threshold: float) -> NDArray
     return np.where(shown, factors, 1.0).max(axis=1)
 
 
+class _Odds:
+    """Draws scans, in proportion to their weights."""
+
+    def __init__(self, scans: int, weights: NDArray[np.float64] | None) -> None:
+        self._scans = scans
+        # whole numbers, so that the draw is the same on every machine
+        self._cumulated = None if weights is None else np.cumsum(np.rint(weights * (1 << 16)).astype(np.int64))
+
+    def scan(self, key: int) -> int:
+        if self._cumulated is None:
+            return below(self._scans, key)
+        return int(np.searchsorted(self._cumulated, below(int(self._cumulated[-1]), key), side="right"))
+
+
 class _Epoch:
     """Receives `set_epoch` from Lightning, which calls it on the batch sampler's `sampler`."""
 
@@ -194,8 +217,7 @@ class CloudBatches(Sampler[list[Draw]]):
             )
         self.scans, self.clouds, self.batch_size = scans, scans * clouds_per_scan, batch_size
         self.low, self.high = low, high
-        # whole numbers, so that the draw is the same on every machine
-        self._cumulated = None if weights is None else np.cumsum(np.rint(weights * (1 << 16)).astype(np.int64))
+        self._odds = None if weights is None else _Odds(scans, weights)
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.sampler, self.same_epoch = _Epoch(), same_epoch
         self.start = 0  # batches of this epoch that a resumed run has behind it
@@ -220,10 +242,9 @@ class CloudBatches(Sampler[list[Draw]]):
             yield [Draw(epoch, int(index), self._scan(epoch, int(index)), points) for index in this_rank]
 
     def _scan(self, epoch: int, index: int) -> int:
-        if self._cumulated is None:
+        if self._odds is None:
             return index % self.scans
-        draw = below(int(self._cumulated[-1]), random_key(self.seed, epoch, index, Purpose.SCAN_CHOICE))
-        return int(np.searchsorted(self._cumulated, draw, side="right"))
+        return self._odds.scan(random_key(self.seed, epoch, index, Purpose.SCAN_CHOICE))
 
     def _cloud_size(self, epoch: int, batch: int) -> int:
         draw = (random_key(self.seed, epoch, batch, Purpose.CLOUD_SIZE) & ((1 << 53) - 1)) / (1 << 53)

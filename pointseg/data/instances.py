@@ -6,7 +6,7 @@ Legend: N points, I instances.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,10 @@ class Instances:
     @classmethod
     def joined(cls, parts: Sequence[Instances]) -> Instances:
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
+    def moved(self, scans: int) -> Instances:
+        """The same objects where so many scans come before theirs."""
+        return replace(self, scan=self.scan + scans)
 
 
 def instances_of(

@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from pointseg.core.errors import ConfigError
@@ -28,14 +29,12 @@ from pointseg.data.batches import Batch, RecordBatch
 from pointseg.data.datasets import CloudBatches, TrainingClouds, WholeScans, repeat_factors
 from pointseg.data.extras import ScanExtras
 from pointseg.data.features import FeatureSpec
-from pointseg.data.instances import find_instances
+from pointseg.data.joined import instances_in, summary_of, table_of
 from pointseg.data.model_input import ModelInput, PreparedClouds
 from pointseg.data.sampling import Sampling
 from pointseg.data.scan import COLUMNS, missing_columns
-from pointseg.data.sources import DataSummary, ScanSource, inspect
-from pointseg.data.store import PackedScans
-from pointseg.data.store.reader import StoreTable
-from pointseg.data.tables import RESIDENCIES, RecordTable, Residency, ResidentTable, ScanTable, choose_residency
+from pointseg.data.sources import DataSummary, ScanSource
+from pointseg.data.tables import RESIDENCIES, RecordTable, Residency, ResidentTable, choose_residency
 from pointseg.data.trained_points import TrainedPoints
 
 __all__ = ["ResumableLoader", "ScanDataModule"]
@@ -123,15 +122,20 @@ class ScanDataModule(pl.LightningDataModule, ABC):
             self._sources[split] = source
         return self._sources[split]
 
+    def training_source(self, progress: Update | None = None) -> ScanSource:
+        """What is trained on: the scans of "train", and what a subclass adds to them."""
+        return self.source("train", progress)
+
+    def scan_weights(self) -> NDArray[np.float64] | None:
+        """How often each scan of `training_source` is drawn, relative to the others; None: all alike."""
+        return repeat_factors(self.summary("train").scan_counts, self.repeat_rare) if self.repeat_rare > 0 else None
+
     def summary(self, split: str, progress: Update | None = None) -> DataSummary:
         """Read every scan of a split once: refuses bad files, counts classes (see `inspect`). A packed store has the
         counts already."""
         if split not in self._summaries:
-            source = self.source(split)
-            if isinstance(source, PackedScans):
-                self._summaries[split] = source.summary(self.label_map)
-            else:
-                self._summaries[split] = inspect(source, self.label_map, progress=progress)
+            source = self.training_source(progress) if split == "train" else self.source(split)
+            self._summaries[split] = summary_of(source, self.label_map, progress)
         return self._summaries[split]
 
     def place(self, device: torch.device) -> None:
@@ -152,13 +156,8 @@ class ScanDataModule(pl.LightningDataModule, ABC):
     def table(self, progress: Update | None = None) -> tuple[Residency, RecordTable]:
         """The training scans as records, and where they are kept."""
         if self._table is None:
-            source = self.source("train")
-            table: RecordTable
-            if isinstance(source, PackedScans):
-                source.store.require_labels(self.label_map)
-                table = StoreTable(source, self.features)
-            else:
-                table = ScanTable(source, self.label_map, self.features, self.summary("train").lengths)
+            source, lengths = self.training_source(), self.summary("train").lengths
+            table = table_of(source, self.label_map, self.features, lengths)
             record = table.format.dtype.itemsize * math.prod(table.format.columns)
             need = source.expected_points * (record + 2 * len(self.features.surroundings))
             residency = choose_residency(self.residency, need, self._training_device())
@@ -170,11 +169,8 @@ class ScanDataModule(pl.LightningDataModule, ABC):
     def bank(self, progress: Update | None = None) -> InstanceBank:
         """Objects of the rare classes of the training scans, for `paste`."""
         if self._instance_bank is None:
-            source, columns = self.source("train"), self.features.measured
-            if isinstance(source, PackedScans):
-                instances = source.instances()
-            else:
-                instances = find_instances(source, self.label_map, progress)
+            columns = self.features.measured
+            instances = instances_in(self.training_source(), self.label_map, progress)
             counts = self.summary("train").class_counts
             rare = np.flatnonzero(counts[1:] < self.paste.rare * counts[1:].sum()) + 1
             height = columns.index("height") if "height" in columns else None
@@ -228,11 +224,9 @@ class ScanDataModule(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world_size = _rank()
         residency, table = self.table()
-        weights = None
-        if self.repeat_rare > 0:
-            weights = repeat_factors(self.summary("train").scan_counts, self.repeat_rare)
+        weights = self.scan_weights()
         batches = CloudBatches(
-            len(self.source("train")),
+            len(table.lengths),
             batch_size=self.batch_size,
             points=self.points,
             clouds_per_scan=self.clouds_per_scan,
@@ -245,7 +239,7 @@ class ScanDataModule(pl.LightningDataModule, ABC):
         if self.paste.active:
             self.bank()
         partners = self.polarmix.active or self.lasermix.active
-        clouds: Dataset[Any] = TrainingClouds(table, self.sampling, self.seed, partners=partners)
+        clouds: Dataset[Any] = TrainingClouds(table, self.sampling, self.seed, partners=partners, weights=weights)
         if self._prepare is not None:
             clouds = PreparedClouds(clouds, self._model_input())  # type: ignore[arg-type]
         settings = self._worker_settings()

@@ -79,6 +79,19 @@ class DataSummary:
     out_of_domain: str | None
     scan_counts: NDArray[np.int64]
 
+    @classmethod
+    def joined(cls, parts: Sequence[DataSummary]) -> DataSummary:
+        """Of the scans of all parts, one after the other."""
+        points = sum(part.points for part in parts)
+        return cls(
+            sum(part.scans for part in parts),
+            points,
+            np.sum([part.class_counts for part in parts], axis=0),
+            sum(part.remission_mean * part.points for part in parts) / max(points, 1),
+            next((part.out_of_domain for part in parts if part.out_of_domain is not None), None),
+            np.concatenate([part.scan_counts for part in parts]),
+        )
+
     @property
     def lengths(self) -> list[int]:
         """Points of each scan."""

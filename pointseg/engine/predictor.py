@@ -121,7 +121,7 @@ class Predictor:
         if bundle.holds_export(path):
             from pointseg.engine.onnx_model import load_exported  # on use: prediction with torch needs no ONNX
 
-            trained = load_exported(path)
+            trained = load_exported(path, models)
         else:
             trained = bundle.load(checkpoint, models)
         return cls(trained, device, strict=strict, views=views)

@@ -62,10 +62,11 @@ def export_int8(
     path = Path(folder) / EXPORT
     with tempfile.TemporaryDirectory(prefix="pointseg-") as place:
         check = export_onnx(trained, place)
-        before = Predictor(dataclasses.replace(trained, model=OnnxModel(check.path)))
+        models = [type(trained.model.network_called)]
+        before = Predictor(dataclasses.replace(trained, model=OnnxModel(check.path, models=models)))
         with whole_file(path) as temporary:
             quantize(check.path, temporary, trained.model.float32_nodes)
-            after = Predictor(dataclasses.replace(trained, model=OnnxModel(temporary)))
+            after = Predictor(dataclasses.replace(trained, model=OnnxModel(temporary, models=models)))
             comparison = compare(
                 ("float32", before), ("int8", after), source, label_map=label_map, scans=scans, progress=progress
             )

@@ -18,12 +18,13 @@ from torch import Tensor
 from pointseg.core.errors import CheckpointError
 from pointseg.core.files import whole_file
 from pointseg.engine.bundle import EXPORT, TrainedModel, write_description
-from pointseg.engine.onnx_model import INPUT, OUTPUT, OnnxModel
+from pointseg.engine.onnx_model import ARCHITECTURE, INPUT, OUTPUT, OnnxModel
 from pointseg.models import SegmentationModel
+from pointseg.models.architectures import describe_model
 
 __all__ = ["CHECKED_POINTS", "ExportCheck", "build_graph", "export_onnx", "graph_name"]
 
-OPSET, IR_VERSION = 17, 8  # which ONNX Runtime reads since 1.12 (2022)
+OPSET, IR_VERSION = 17, 8  # which ONNX Runtime reads since 1.12 (2022); models may ask for a later opset
 CHECKED_POINTS = (1, 17, 4096, 130_000)
 TOLERANCE = 1e-4  # relative to the largest logit, and at least absolute; sums in another order differ by far less
 
@@ -84,7 +85,8 @@ def export_onnx(trained: TrainedModel, folder: str | Path) -> ExportCheck:
 @torch.inference_mode()
 def _compared(trained: TrainedModel, file: Path, path: Path) -> ExportCheck:
     """Compare a file with the model on random scans."""
-    exported, model = OnnxModel(file), trained.model
+    model = trained.model
+    exported = OnnxModel(file, models=[type(model.network_called)])
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     low, high = torch.tensor([-50.0, -50.0, -2.0, 0.0]), torch.tensor([50.0, 50.0, 4.0, 1.0])
@@ -97,9 +99,9 @@ def _compared(trained: TrainedModel, file: Path, path: Path) -> ExportCheck:
             for name in trained.features.extra
         ]
         scan = torch.cat([scan_N4, *further], dim=1)
-        features_1NF = trained.features(trained.features.measure(scan))[None]
-        expected = model.eval().predicted(features_1NF.to(device)).float().cpu()
-        found = exported(features_1NF)
+        features_1NF, coords_1N3 = trained.features(trained.features.measure(scan))[None], scan[None, :, :3]
+        expected = model.eval().predicted(features_1NF.to(device), coords_1N3.to(device)).float().cpu()
+        found = exported(features_1NF, coords_1N3)
         difference[points] = float((found - expected).abs().max())
         size = float(expected.abs().max())
         largest = max(largest, size)
@@ -114,7 +116,7 @@ def _compared(trained: TrainedModel, file: Path, path: Path) -> ExportCheck:
 
 
 def build_graph(model: SegmentationModel, metadata: dict[str, str] | None = None) -> onnx.ModelProto:
-    """The graph of a model, float32, with B and N dynamic, and `metadata` stored in it.
+    """The graph of a model, float32, with B and N dynamic (B is 1 if it has further inputs), and `metadata` stored in it.
 
     Raises:
         ConfigError: if the model cannot be exported.
@@ -125,15 +127,19 @@ def build_graph(model: SegmentationModel, metadata: dict[str, str] | None = None
     graph = Graph()
     model.write_onnx(graph)
     ends = {
-        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["clouds", "points", size])
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1 if graph.further else "clouds", "points", size])
         for name, size in ((INPUT, model.in_features), (OUTPUT, model.num_classes))
     }
+    inputs = [ends[INPUT], *graph.further]
     onnx_graph = helper.make_graph(
-        graph.nodes, graph_name(model), [ends[INPUT]], [ends[OUTPUT]], initializer=graph.initializers
+        graph.nodes, graph_name(model), inputs, [ends[OUTPUT]], initializer=graph.initializers
     )
-    opset = helper.make_opsetid("", OPSET)
+    opset = helper.make_opsetid("", graph.opset)
     onnx_model = helper.make_model(onnx_graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="pointseg")
-    helper.set_model_props(onnx_model, metadata or {})
+    metadata = dict(metadata or {})
+    if graph.further:
+        metadata[ARCHITECTURE] = json.dumps(describe_model(model))
+    helper.set_model_props(onnx_model, metadata)
     return onnx_model
 
 
@@ -150,6 +156,13 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self.further: list[onnx.ValueInfoProto] = []
+        self.opset = OPSET
+
+    def further_input(self, name: str, sizes: Sequence[str | int], *, integer: bool = False) -> str:
+        kind = TensorProto.INT64 if integer else TensorProto.FLOAT
+        self.further.append(helper.make_tensor_value_info(name, kind, list(sizes)))
+        return name
 
     def node(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+import onnx
+from onnx import TensorProto
 
 from pointseg.core.files import write_text
 from pointseg.engine.bundle import TrainedModel
-from pointseg.engine.onnx_model import INPUT, OUTPUT
 from pointseg.exporting.onnx_file import ExportCheck, export_onnx, graph_name
 
 __all__ = ["REPOSITORY", "export_triton", "triton_repository"]
@@ -14,24 +17,17 @@ __all__ = ["REPOSITORY", "export_triton", "triton_repository"]
 REPOSITORY = "model_repository"  # not "triton": torch's own `import triton` would find a folder of that name
 
 # max_batch_size counts clouds. Triton joins only requests whose clouds have the same number of points, since the other
-# dimensions of a batch must agree; so no cloud is padded, and results do not depend on other requests.
+# dimensions of a batch must agree; so no cloud is padded, and results do not depend on other requests. A graph with further
+# inputs takes one cloud, and its dimensions are whole.
 CONFIG = """\
 name: "{name}"
 backend: "onnxruntime"
-max_batch_size: 32
+max_batch_size: {clouds}
 input [
-  {{
-    name: "{input}"
-    data_type: TYPE_FP32
-    dims: [ -1, {features} ]
-  }}
+{inputs}
 ]
 output [
-  {{
-    name: "{output}"
-    data_type: TYPE_FP32
-    dims: [ -1, {classes} ]
-  }}
+{outputs}
 ]
 instance_group [
   {{
@@ -39,10 +35,20 @@ instance_group [
     kind: KIND_AUTO
   }}
 ]
-dynamic_batching {{
-  max_queue_delay_microseconds: 1000
-}}
 """
+TENSOR = """\
+  {{
+    name: "{name}"
+    data_type: {kind}
+    dims: [ {dims} ]
+  }}"""
+BATCHING = """\
+dynamic_batching {
+  max_queue_delay_microseconds: 1000
+}
+"""
+TYPES: dict[int, str] = {TensorProto.FLOAT: "TYPE_FP32", TensorProto.INT64: "TYPE_INT64"}
+LARGEST_BATCH = 32
 
 
 def export_triton(trained: TrainedModel, folder: str | Path) -> ExportCheck:
@@ -58,12 +64,32 @@ def export_triton(trained: TrainedModel, folder: str | Path) -> ExportCheck:
         >>> export_triton(bundle.load(run_folder), "export").path
         PosixPath('export/model_repository/pointnetseg/1/model.onnx')
     """
-    name, model = graph_name(trained.model), trained.model
+    name = graph_name(trained.model)
     place = Path(folder) / REPOSITORY / name
     check = export_onnx(trained, place / "1")
-    text = CONFIG.format(name=name, input=INPUT, output=OUTPUT, features=model.in_features, classes=model.num_classes)
-    write_text(place / "config.pbtxt", text)
+    write_text(place / "config.pbtxt", _config(name, onnx.load(check.path).graph))
     return check
+
+
+def _config(name: str, graph: onnx.GraphProto) -> str:
+    batched = len(graph.input) == 1
+    text = CONFIG.format(
+        name=name,
+        clouds=LARGEST_BATCH if batched else 0,
+        inputs=_tensors(graph.input, batched),
+        outputs=_tensors(graph.output, batched),
+    )
+    return text + (BATCHING if batched else "")
+
+
+def _tensors(values: Iterable[onnx.ValueInfoProto], batched: bool) -> str:
+    """Descriptions of inputs or outputs; the first dimension is left out where Triton adds it, -1 is any size."""
+    texts = []
+    for value in values:
+        tensor = value.type.tensor_type
+        dims = [dim.dim_value or -1 for dim in tensor.shape.dim][1 if batched else 0 :]
+        texts.append(TENSOR.format(name=value.name, kind=TYPES[tensor.elem_type], dims=", ".join(map(str, dims))))
+    return ",\n".join(texts)
 
 
 def triton_repository(trained: TrainedModel, folder: Path) -> Path:

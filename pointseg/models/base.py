@@ -33,6 +33,7 @@ class GraphWriter(Protocol):
     Attributes:
         input: name of the features (B, N, F), which exist already.
         output: name of the logits (B, N, K), which the model produces.
+        opset: version of the operators; a model that needs a later one raises it.
 
     Example:
         >>> def write_onnx(self, graph: GraphWriter) -> None:
@@ -42,6 +43,14 @@ class GraphWriter(Protocol):
 
     input: str
     output: str
+    opset: int
+
+    def further_input(self, name: str, sizes: Sequence[str | int], *, integer: bool = False) -> str:
+        """Declare one of the model's `graph_inputs`, float32 or int64; the graph then takes one cloud at a time.
+
+        Args:
+            sizes: of its dimensions, a name where it varies; "points" is N.
+        """
 
     def node(self, operator: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Add an operator whose only output is called `name`."""
@@ -219,11 +228,12 @@ class SegmentationModel(nn.Module):
 
     def preparation(self) -> Prepare | None:
         """`prepare`, bound to a copy without weights for other processes; None if the model does not implement it."""
-        if not self.prepares:
-            return None
+        return self._without_weights().prepare if self.prepares else None
+
+    def _without_weights(self) -> Self:
         twin = copy.copy(self)
         twin.__dict__.update(_parameters={}, _buffers={}, _modules={})
-        return twin.prepare
+        return twin
 
     def check_features(self, use: Sequence[str]) -> None:
         """Refuse features that the model cannot use.
@@ -264,8 +274,23 @@ class SegmentationModel(nn.Module):
             )
         self.check_features(use)
 
+    def graph_inputs(self, coords: Tensor, features: Tensor) -> Extras:
+        """Named tensors that the ONNX graph needs of one cloud beside its features, as `write_onnx` declares them. They are
+        computed outside of the graph, so that a point at an edge goes where it went in training.
+
+        Args:
+            coords: (n, 3) float32 metres on the CPU.
+            features: (n, F) float32 on the CPU.
+        """
+        return {}
+
+    def graph_preparation(self) -> Prepare:
+        """`graph_inputs`, bound to a copy without weights."""
+        return self._without_weights().graph_inputs
+
     def write_onnx(self, graph: GraphWriter) -> None:
-        """Write the network from `graph.input` (B, N, F) to `graph.output` (B, N, K), with B and N dynamic.
+        """Write the network from `graph.input` (B, N, F) to `graph.output` (B, N, K), with B and N dynamic; B is 1 in a
+        graph with further inputs.
 
         Raises:
             ConfigError: if it cannot be exported.
@@ -273,7 +298,7 @@ class SegmentationModel(nn.Module):
         raise ConfigError(
             f"a {self.title} cannot be exported because it does not implement write_onnx",
             where="checkpoint",
-            remedy="Implement it, or name a checkpoint, run folder or bundle of a PointNetSeg.",
+            remedy="Implement it, or name a checkpoint, run folder or bundle of a model that does.",
         )
 
 

@@ -30,9 +30,10 @@ from pointseg.core.errors import ConfigError
 from pointseg.core.extras import Extras
 from pointseg.core.limits import require_choice
 from pointseg.core.processor import has_native_bfloat16
-from pointseg.models.base import SegmentationModel
+from pointseg.models.base import GraphWriter, SegmentationModel
 from pointseg.models.frnet.blocks import BasicBlock, Convolutions, PointLayer
 from pointseg.models.frnet.layers import FrustumEncoder, Fusion, ImageFusion, PointHead, resize
+from pointseg.models.frnet.onnx_layers import COORDS, FLOAT32_NODES, PIXELS, FRNetGraph
 from pointseg.models.frnet.projection import Pixels, RangeImage
 from pointseg.models.layers import RowBatchNorm, Rows
 from pointseg.models.outputs import ImageLogits, TrainingOutputs
@@ -75,6 +76,7 @@ class FRNet(SegmentationModel):
 
     not_saved = ("predict_in", "sync_batchnorm")
     paper = "Xu, Kong, Shuai, Liu: FRNet, IEEE TIP 2025"
+    float32_nodes = FLOAT32_NODES
 
     def __init__(
         self,
@@ -130,6 +132,13 @@ class FRNet(SegmentationModel):
     @property
     def has_image_heads(self) -> bool:
         return bool(self.auxiliary)
+
+    def graph_inputs(self, coords: Tensor, features: Tensor) -> Extras:
+        one = torch.zeros(len(coords), dtype=torch.int64)
+        return {COORDS: coords, PIXELS: Pixels(self.range_image, coords, one, 1).index()}
+
+    def write_onnx(self, graph: GraphWriter) -> None:
+        FRNetGraph(graph, self).write()
 
     def forward(
         self, features: Tensor, coords: Tensor, mask: Tensor | None = None, extras: Extras | None = None

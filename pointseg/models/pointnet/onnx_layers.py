@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pointseg.models.base import GraphWriter
+from pointseg.models.graph_layers import GraphLayers
 from pointseg.models.pointnet.inference import FoldedPointNet, FoldedTNet, Layer
 
 __all__ = ["FLOAT32_NODES", "PointNetGraph"]
@@ -22,11 +22,8 @@ __all__ = ["FLOAT32_NODES", "PointNetGraph"]
 FLOAT32_NODES = ("local.0", "input_transform.shared.0", "*.pooled*", "*.matrix*", "*head_global*")
 
 
-class PointNetGraph:
+class PointNetGraph(GraphLayers):
     """Writes a network into a graph; its methods take and return names of tensors."""
-
-    def __init__(self, graph: GraphWriter) -> None:
-        self.graph = graph
 
     def write(self, net: FoldedPointNet) -> None:
         """The whole network."""
@@ -40,7 +37,7 @@ class PointNetGraph:
             matrix_BCC = self._matrix(net.feature_transform, local_RC, "feature_transform")
             local_RC = self._turn(local_RC, matrix_BCC, net.feature_transform.size, "feature_transform")
         global_BO = self._pool(local_RC, net.pooled, "global")
-        bias_BO = self._linear(global_BO, net.head_global, "head_global", relu=False)
+        bias_BO = self.linear(global_BO, *net.head_global, "head_global", relu=False)
         first_RO = self._head_first(local_RC, net.head_local, bias_BO)
         logits_RK = self._layers(first_RO, net.head, "head", last_relu=False)
         self._by_cloud(logits_RK, len(net.head[-1].weight), self.graph.output)
@@ -59,19 +56,17 @@ class PointNetGraph:
         """The first three features, x, y, z, times the matrix of their cloud."""
         name = "input_transform"
         matrix_B33 = self._matrix(net, rows_RF, name)
-        ends = [self.graph.integers([position]) for position in (0, 3, features)]
-        axis = self.graph.integers([1])
-        xyz_R3 = self.graph.node("Slice", [rows_RF, ends[0], ends[1], axis], f"{name}.xyz")
+        xyz_R3 = self.columns(rows_RF, 0, 3, f"{name}.xyz")
         turned_R3 = self._turn(xyz_R3, matrix_B33, 3, name)
         if features == 3:
             return turned_R3
-        rest = self.graph.node("Slice", [rows_RF, ends[1], ends[2], axis], f"{name}.rest")
+        rest = self.columns(rows_RF, 3, features, f"{name}.rest")
         return self.graph.node("Concat", [turned_R3, rest], f"{name}.rows", axis=1)
 
     def _matrix(self, net: FoldedTNet, rows_RC: str, name: str) -> str:
         """The prediction of a T-Net: (B, C, C)."""
         pooled_BO = self._layers(self._pool(rows_RC, net.shared, f"{name}.shared"), net.pooled, f"{name}.pooled")
-        flat = self._linear(pooled_BO, net.matrix, f"{name}.matrix", relu=False)
+        flat = self.linear(pooled_BO, *net.matrix, f"{name}.matrix", relu=False)
         return self.graph.node("Reshape", [flat, self.graph.integers([-1, net.size, net.size])], f"{name}.square")
 
     def _turn(self, rows_RC: str, matrix_BCC: str, size: int, name: str) -> str:
@@ -97,14 +92,8 @@ class PointNetGraph:
     def _layers(self, rows_RC: str, layers: list[Layer], name: str, last_relu: bool = True) -> str:
         for number, layer in enumerate(layers):
             relu = last_relu or number < len(layers) - 1
-            rows_RC = self._linear(rows_RC, layer, f"{name}.{number}", relu)
+            rows_RC = self.linear(rows_RC, *layer, f"{name}.{number}", relu=relu)
         return rows_RC
-
-    def _linear(self, rows_RC: str, layer: Layer, name: str, relu: bool) -> str:
-        weight = self.graph.floats(f"{name}.weight", layer.weight.T)
-        bias = self.graph.floats(f"{name}.bias", layer.bias)
-        rows_RO = self.graph.node("Gemm", [rows_RC, weight, bias], name)
-        return self.graph.node("Relu", [rows_RO], f"{name}.relu") if relu else rows_RO
 
     def _by_cloud(self, rows_RC: str, channels: int, name: str) -> str:
         """(R, C) -> (B, N, C)"""

@@ -19,6 +19,7 @@ from pointseg.models.waffleiron.rows import Moments, moments, scale_and_shift
 __all__ = ["ACTIVATIONS", "NORMS", "ChannelMix", "DropPath", "Embedding", "SpatialMix", "factors_of_voxels"]
 
 Activation = Callable[[Tensor], Tensor]
+LinearMoments = Callable[[Tensor, Tensor], Moments]
 ACTIVATIONS: dict[str, Activation] = {"relu": functional.relu_, "gelu": functional.gelu}
 NORMS: dict[str, Callable[[int], RowBatchNorm | nn.LayerNorm]] = {"batch": RowBatchNorm, "layer": nn.LayerNorm}
 PARTS = 4096  # voxels whose neighbours go through the embedding together: bounds memory
@@ -71,7 +72,8 @@ class Embedding(nn.Module):
             weight_CF, bias_C = self.point.weight, self.point.bias
             own_VC = functional.linear(x_VF, weight_CF * scale_F, bias_C + weight_CF @ shift_F)
             differences_VQF = x_VF[neighbours_VQ] - x_VF[:, None]
-            weight_EF, bias_E = self._folded(differences_VQF, scale_F)
+            moments_of = _linear_moments(differences_VQF.flatten(0, 1)) if self.training else None
+            weight_EF, bias_E = self.folded(scale_F, moments_of)
         around = [self._response(part_vQF, weight_EF, bias_E) for part_vQF in differences_VQF.split(PARTS)]
         joined_VC: Tensor = self.join(torch.cat([own_VC, torch.cat(around).to(own_VC.dtype)], dim=1))
         return joined_VC
@@ -82,19 +84,24 @@ class Embedding(nn.Module):
         largest_vE: Tensor = self.inner(hidden_vQE).max(dim=1).values
         return largest_vE
 
-    def _folded(self, differences_VQF: Tensor, scale_F: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight (E, F) and bias (E,) that act on plain differences as norm, difference_norm, difference and inner_norm."""
-        inputs = _linear_moments(differences_VQF.flatten(0, 1)) if self.training else None
-        first = None if inputs is None else inputs(torch.diag(scale_F), torch.zeros_like(scale_F))
+    def folded(self, scale_F: Tensor | None = None, moments_of: LinearMoments | None = None) -> tuple[Tensor, Tensor]:
+        """Weight (E, F) and bias (E,) that act on plain differences as norm, difference_norm, difference and inner_norm.
+
+        Args:
+            scale_F: of `norm`; None for that of prediction.
+            moments_of: in training, the moments of what a linear layer makes of the differences.
+        """
+        scale_F = self.norm.scale_and_shift()[0] if scale_F is None else scale_F
+        first = None if moments_of is None else moments_of(torch.diag(scale_F), torch.zeros_like(scale_F))
         slope_F, shift_F = scale_and_shift(self.difference_norm, first)
         weight_EF = self.difference.weight * (slope_F * scale_F)
         bias_E = self.difference.weight @ shift_F
-        second = None if inputs is None else inputs(weight_EF, bias_E)
+        second = None if moments_of is None else moments_of(weight_EF, bias_E)
         slope_E, shift_E = scale_and_shift(self.inner_norm, second)
         return slope_E[:, None] * weight_EF, slope_E * bias_E + shift_E
 
 
-def _linear_moments(rows_RF: Tensor) -> Callable[[Tensor, Tensor], Moments]:
+def _linear_moments(rows_RF: Tensor) -> LinearMoments:
     """A function (weight, bias) -> the moments of what a linear layer makes of the rows."""
     mean_F = rows_RF.mean(dim=0)
     centred_RF = rows_RF - mean_F

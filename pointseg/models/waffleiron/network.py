@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from pointseg.core.errors import ConfigError
 from pointseg.core.extras import Extras
 from pointseg.core.limits import require_at_least, require_between, require_choice, require_positive
-from pointseg.models.base import SegmentationModel
+from pointseg.models.base import GraphWriter, SegmentationModel
 from pointseg.models.layers import RowBatchNorm
 from pointseg.models.waffleiron.blocks import (
     ACTIVATIONS,
@@ -31,6 +31,7 @@ from pointseg.models.waffleiron.blocks import (
     SpatialMix,
     factors_of_voxels,
 )
+from pointseg.models.waffleiron.onnx_layers import FLOAT32_NODES, INPUTS, WaffleIronGraph
 from pointseg.models.waffleiron.planes import PLANES, Voxels
 from pointseg.models.waffleiron.preparation import prepared
 
@@ -74,6 +75,7 @@ class WaffleIron(SegmentationModel):
 
     not_saved = ("sync_batchnorm",)
     paper = "Puy, Boulch, Marlet: WaffleIron, ICCV 2023"
+    float32_nodes = FLOAT32_NODES
 
     def __init__(
         self,
@@ -102,7 +104,7 @@ class WaffleIron(SegmentationModel):
         require_choice(norm, tuple(NORMS), "model.norm", "norm")
         require_choice(activation, tuple(ACTIVATIONS), "model.activation", "activation")
         require_choice(head, HEADS, "model.head", "head")
-        self.neighbours, self.voxel = neighbours, float(voxel)
+        self.neighbours, self.voxel, self.activation = neighbours, float(voxel), activation
         self.field_of_view = tuple((float(low), float(high)) for low, high in field_of_view)
         self.grid = tuple(int(cells) for cells in grid)
         self.embedding = Embedding(in_features, channels, embedding_channels or channels)
@@ -125,6 +127,13 @@ class WaffleIron(SegmentationModel):
             neighbours=self.neighbours,
         )
         return {name: torch.from_numpy(values) for name, values in integers.items()}
+
+    def graph_inputs(self, coords: Tensor, features: Tensor) -> Extras:
+        found = self.prepare(coords, features)
+        return {name: found[name].long() for name in INPUTS}
+
+    def write_onnx(self, graph: GraphWriter) -> None:
+        WaffleIronGraph(graph, self).write()
 
     def forward(
         self,
