@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from chromium import headless_chromium
 from many_commands import parse_configurations_once, set_levels_where_they_change
 from numpy.typing import NDArray
 
@@ -137,3 +140,8 @@ def trained(kitti_map: LabelMap) -> TrainedModel:
 def scan() -> NDArray[np.float32]:
     """(2000, 4) points."""
     return scan_points(2000, seed=5)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    yield from headless_chromium()

@@ -4,7 +4,6 @@ and busy servers; nothing on the console, nothing asked of anybody else."""
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ from pointseg.pages.figures import on_dark
 from pointseg.serving.smoke import sample_scan
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-# software drawing, so that it works on a machine without a GPU
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 STATE = "pointsegPage.state()"
 SHOWN = "body[data-state=shown]:not([aria-busy])"
 BACKGROUND = (17, 20, 23)
@@ -34,19 +31,6 @@ WORDS = ["threads=1", "accelerator=cpu"]
 FRAMES = (
     1.0  # a second, with all points of a scan, without a GPU and beside other work; with a GPU it is the screen's rate
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium is installed (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
