@@ -7,20 +7,23 @@ command line come on top, as everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from pointseg.cli.hydra_options import PLAIN, HydraOptions, composer
 from pointseg.cli.override_checks import is_choice
 from pointseg.cli.overrides import parse
-from pointseg.core.errors import CheckpointError, ConfigError
+from pointseg.core.errors import ConfigError
 from pointseg.core.redaction import MASK
+from pointseg.core.saved_configuration import targets_in
+from pointseg.core.targets import TARGET
 from pointseg.workflows.job_specs.config_file import job_config
+from pointseg.workflows.run_config import read_run_config
 from pointseg.workflows.training.renamed_keys import renamed
 
 __all__ = ["AUTO", "content_of_run", "earlier_run", "load_config", "resumed_run", "store"]
@@ -30,22 +33,16 @@ AUTO = "auto"  # resume=auto: the run in hydra.run.dir, if one has begun there
 OWN_KEYS = ("resume", "rerun")  # say where to start from; they are not part of what is configured
 
 
-def load_config(path: Path) -> DictConfig:
+def load_config(path: Path, allowed: Collection[str] = ()) -> DictConfig:
     """A run's config.yaml.
 
-    Raises:
-        CheckpointError: if it cannot be read.
-    """
-    from omegaconf.errors import OmegaConfBaseException
+    Args:
+        allowed: classes of your own that it may name.
 
-    try:
-        config = OmegaConf.load(path)
-    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise CheckpointError(f"cannot be read ({type(error).__name__})", where=path) from error
-    if not isinstance(config, DictConfig):
-        raise CheckpointError("not a configuration", where=path)
-    values: Any = OmegaConf.to_container(config)
-    return OmegaConf.create(renamed(values))
+    Raises:
+        CheckpointError: if it cannot be read, or names other classes.
+    """
+    return OmegaConf.create(renamed(read_run_config(path, allowed)))
 
 
 # ---- of an earlier run -------------------------------------------------------------------------------------------
@@ -110,7 +107,8 @@ def content_of_run(
     searchpath = [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
     with composer(verb, options, searchpath) as composing:
         chosen = [o for o in parsed if o not in experiments and is_choice(o, composing)]
-        today, before = composing.composed([]), load_config(path)
+        today = composing.composed([])
+        before = load_config(path, _named(today, parsed, [composing.composed([o.input_line or ""]) for o in chosen]))
         if (
             OmegaConf.select(before, "compute.name") != "local_ddp"
         ):  # where it ran does not matter, how many processes does
@@ -124,6 +122,14 @@ def content_of_run(
     left_out = {id(o) for o in (*chosen, *experiments)}
     values: Any = OmegaConf.to_container(merged, resolve=True)
     return values, [o.input_line or "" for o in parsed if id(o) not in left_out]
+
+
+def _named(today: DictConfig, parsed: Sequence[Override], composed: Sequence[DictConfig]) -> set[str]:
+    """Classes that today's configuration or the words of the command line name."""
+    sections = [OmegaConf.to_container(config) for config in (today, *composed)]
+    given = [override.value() for override in parsed]
+    single = {str(override.value()) for override in parsed if override.key_or_group.endswith(f".{TARGET}")}
+    return targets_in([*sections, *given]) | single
 
 
 def _filled(today: DictConfig, before: DictConfig) -> DictConfig:

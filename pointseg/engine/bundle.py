@@ -25,6 +25,7 @@ from torch import Tensor
 from pointseg.core.errors import CheckpointError, OutputError, PointsegError
 from pointseg.core.files import expanded, is_file, is_there, write_text
 from pointseg.core.labels import LabelMap
+from pointseg.core.plain_yaml import as_plain_yaml, plain_yaml
 from pointseg.data.features import FeatureSpec
 from pointseg.models import ModelClasses, SegmentationModel, describe_model, rebuild_model
 
@@ -123,7 +124,7 @@ def save_bundle(folder: str | Path, trained: TrainedModel) -> Path:
 
 def write_description(trained: TrainedModel, folder: Path) -> None:
     """Write `model.yaml`: what `Predictor` needs beside the weights."""
-    write_text(folder / DESCRIPTION, yaml.safe_dump(trained.describe(), sort_keys=False, allow_unicode=True))
+    write_text(folder / DESCRIPTION, as_plain_yaml(trained.describe()))
 
 
 def _replace_folder(new: Path, folder: Path) -> None:
@@ -187,9 +188,9 @@ def load_bundle(folder: str | Path, models: ModelClasses = ()) -> TrainedModel:
     """Read a bundle folder; `models` as for `load`."""
     folder = Path(folder)
     try:
-        description = yaml.safe_load((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = plain_yaml((folder / DESCRIPTION).read_text(encoding="utf-8"))
         weights = load_file(folder / WEIGHTS)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, SafetensorError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"the bundle cannot be read ({error})", where=folder, remedy="Export it again from its run folder."
         ) from error

@@ -21,6 +21,7 @@ from pointseg.core.errors import CheckpointError, PointsegError
 from pointseg.core.extras import Prepare
 from pointseg.core.files import expanded, is_file
 from pointseg.core.optional_packages import needed
+from pointseg.core.plain_yaml import plain_yaml
 from pointseg.engine.bundle import DESCRIPTION, EXPORT, TrainedModel
 from pointseg.models import Extras, SegmentationModel
 from pointseg.models.architectures import ModelClasses, rebuild_model
@@ -156,7 +157,7 @@ def load_exported(path: str | Path, models: ModelClasses = ()) -> TrainedModel:
         )
     model, place = OnnxModel(file, models=models), file.parent / DESCRIPTION
     try:
-        description = yaml.safe_load(place.read_text(encoding="utf-8"))
+        description = plain_yaml(place.read_text(encoding="utf-8"))
         trained = TrainedModel.from_description(description, lambda *_: model, place)
     except (OSError, yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(

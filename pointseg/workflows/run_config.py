@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pointseg.core.addresses import is_registered_model
-from pointseg.core.errors import CheckpointError
 from pointseg.core.files import expanded, is_file
+from pointseg.core.saved_configuration import read_saved, refuse_foreign_classes
 
 __all__ = ["read_run_config", "run_config_of"]
 
@@ -26,16 +25,16 @@ def run_config_of(checkpoint: str | None) -> Path | None:
     return None
 
 
-def read_run_config(path: Path) -> dict[str, Any]:
+def read_run_config(path: Path, allowed: Collection[str] = (), part: str | None = None) -> dict[str, Any]:
     """A run's config.yaml.
 
+    Args:
+        allowed: classes of your own that it may name.
+        part: the only section that is used; None: all are.
+
     Raises:
-        CheckpointError: if it cannot be read.
+        CheckpointError: if it cannot be read, or could run code (see `refuse_foreign_classes`).
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"cannot be read ({type(error).__name__})", where=path) from error
-    if not isinstance(content, dict):
-        raise CheckpointError("not a configuration", where=path)
+    content = read_saved(path)
+    refuse_foreign_classes({part: content.get(part)} if part else content, path, allowed)
     return content

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,24 @@ from pointseg.workflows.run_config import read_run_config, run_config_of
 __all__ = ["build_data", "data_name", "data_of_run", "readable_data_of_run"]
 
 
-def data_of_run(given: Mapping[str, Any], checkpoint: str | None) -> dict[str, Any]:
+def data_of_run(given: Mapping[str, Any], checkpoint: str | None, allowed: Sequence[str] = ()) -> dict[str, Any]:
     """The `data` section to score on.
 
     Args:
         given: a complete section with `_target_`, or keys that differ from those of the run.
         checkpoint: the model, whose run folder has the rest; without one, synthetic streets are used.
+        allowed: classes of your own that the run's configuration may name.
 
     Raises:
         ConfigError: for a key that the data do not have.
-        CheckpointError: if the run's configuration cannot be read.
+        CheckpointError: if the run's configuration cannot be read, or names other classes.
     """
     if is_target(given):
         section = dict(given)
     else:
         config = run_config_of(checkpoint)
         if config is not None:
-            before = read_run_config(config).get("data") or {}
+            before = read_run_config(config, allowed, part="data").get("data") or {}
         else:
             before = default_section("data")
             if "root" in given:
@@ -44,13 +45,15 @@ def data_of_run(given: Mapping[str, Any], checkpoint: str | None) -> dict[str, A
     return section
 
 
-def readable_data_of_run(given: Mapping[str, Any], checkpoint: str | None) -> dict[str, Any]:
+def readable_data_of_run(
+    given: Mapping[str, Any], checkpoint: str | None, allowed: Sequence[str] = ()
+) -> dict[str, Any]:
     """`data_of_run`, if they can be read.
 
     Raises:
         DataError: if the run's data are not on this machine.
     """
-    section = data_of_run(given, checkpoint)
+    section = data_of_run(given, checkpoint, allowed)
     config, root = run_config_of(checkpoint), section.get("root")
     if config is None or not root or root == given.get("root") or Path(str(root)).expanduser().exists():
         return section

@@ -78,7 +78,7 @@ def evaluate(
     check_writable(where, "output" if config.output else "hydra.run.dir")
     path = fetched_checkpoint(checkpoint, config.tracking, Path.cwd())
     predictor = Predictor.load(path, compute.device, views=views, models=config.models)
-    section = readable_data_of_run(config.data, checkpoint)
+    section = readable_data_of_run(config.data, checkpoint, config.models)
     data = build_data(section, predictor.trained.features, config.seed)
     source = data.source(config.split, progress(f"{config.split} scans"))
     named = data_name(section, config.split)

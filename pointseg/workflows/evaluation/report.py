@@ -82,7 +82,7 @@ def report(config: ReportConfig, *, folder: str | Path | None = None, progress: 
     predictor = _predictor(checkpoint, config, compute.device)
     other = _predictor(config.against, config, compute.device) if config.against else None
     histories = [_history(checkpoint), _history(config.against)]
-    section = readable_data_of_run(config.data, checkpoint)
+    section = readable_data_of_run(config.data, checkpoint, config.models)
     data = build_data(section, predictor.trained.features, config.seed)
     if other:
         _check_same_classes(other, data)

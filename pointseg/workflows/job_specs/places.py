@@ -102,7 +102,7 @@ def data_along(verb: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict[
     path = None if is_remote(str(values[key])) else run_config_of(str(given))
     if path is None:
         return values, {}
-    data = data_of_run(values["data"], str(values[key]))
+    data = data_of_run(values["data"], str(values[key]), values.get("models") or ())
     assets = RunFolder(path.parent).describe().get("inputs", {})  # of a run that was made by a job
     only_compared = verb == "export" and values["format"] != "onnx-int8"
     named = dict(values["data"])

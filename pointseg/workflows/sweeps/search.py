@@ -14,6 +14,7 @@ from pointseg.core.config_values import to_plain
 from pointseg.core.errors import ConfigError, JobFailed, PointsegError
 from pointseg.core.optional_packages import needed
 from pointseg.core.progress import Ask, Progress, nobody, silent
+from pointseg.core.saved_configuration import read_saved
 from pointseg.engine.training.callbacks import EndEarly
 from pointseg.engine.training.run_folder import RunFolder
 from pointseg.jobs.backend import Backend, SearchBackend, backend_of
@@ -22,7 +23,6 @@ from pointseg.jobs.search_space import OBJECTIVE, Dimension, SearchSpace, SweepS
 from pointseg.jobs.study import Study, Trial
 from pointseg.workflows.job_specs.places import value_of
 from pointseg.workflows.job_specs.spec import job_of
-from pointseg.workflows.run_config import read_run_config
 from pointseg.workflows.settings.sweep import SearchConfig
 from pointseg.workflows.settings.train import TrainConfig
 from pointseg.workflows.sweeps.runs import (
@@ -281,7 +281,7 @@ def _search_there(
     best = backend.search(job, space, settings, folder)
     if best is None:
         return SearchResult(folder)
-    values = renamed(read_run_config(RunFolder(folder).config))
+    values = renamed(read_saved(RunFolder(folder).config))
     chosen = {d.key: value_of(values, d.key) for d in space.dimensions}
     # of a group that was chosen config.yaml has the keys, and not the option's name
     shown = {key: str(value) for key, value in chosen.items() if value is not None and not isinstance(value, dict)}

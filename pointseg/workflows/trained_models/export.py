@@ -139,7 +139,7 @@ def _data(config: ExportConfig, trained: bundle.TrainedModel) -> ScanDataModule:
     Raises:
         CheckpointError: if the model has other classes.
     """
-    section = readable_data_of_run(config.data, config.checkpoint)
+    section = readable_data_of_run(config.data, config.checkpoint, config.models)
     data = build_data(section, trained.features, config.seed)
     if data.label_map.hash != trained.label_map.hash:
         raise CheckpointError(

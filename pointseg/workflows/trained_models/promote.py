@@ -251,7 +251,7 @@ def _score_both(
 ) -> _Comparison:
     """Score both on the same scans; `facts` receives what is known, even if this ends in an error."""
     new, old = _load_both(config, registry, candidate, champion)
-    section = readable_data_of_run(config.data, config.run)
+    section = readable_data_of_run(config.data, config.run, config.models)
     data = build_data(section, new.trained.features, config.seed)
     facts["data"] = redact_text(data_name(section, config.split))
     reasons = _unfairness(config, data, new, old, champion, facts, progress)

@@ -9,6 +9,7 @@ from typing import Any
 from pointseg.core.config_values import from_plain, to_plain
 from pointseg.core.errors import ConfigError
 from pointseg.core.redaction import MASK
+from pointseg.core.saved_configuration import read_saved, targets_in
 from pointseg.core.targets import is_target
 from pointseg.engine.training.run_folder import RunFolder
 from pointseg.workflows.default_sections import merged, with_defaults
@@ -29,17 +30,14 @@ def earlier_configuration(config: TrainConfig, earlier: RunFolder) -> TrainConfi
     """The configuration of an earlier run, changed by whatever differs from the defaults in `config`.
 
     Raises:
-        CheckpointError: if its configuration cannot be read.
+        CheckpointError: if its configuration cannot be read, or names a foreign class that `config` does not name.
         ConfigError: if it has a key that no longer exists.
     """
     given = to_plain(config)
-    before = {key: value for key, value in _before(earlier).items() if key in given}
+    saved = renamed(read_run_config(earlier.config, targets_in(given)))
+    before = {key: value for key, value in saved.items() if key in given}
     changed = merged(_without_masked(before, given), dict(_changes(to_plain(TrainConfig()), given)))
     return from_plain(TrainConfig, changed)
-
-
-def _before(earlier: RunFolder) -> dict[str, Any]:
-    return renamed(read_run_config(earlier.config))
 
 
 def _without_masked(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +69,7 @@ def refuse_restored_settings(earlier: RunFolder, now: TrainConfig) -> None:
     Raises:
         ConfigError: naming the setting, and its value in the checkpoint.
     """
-    saved = _before(earlier)
+    saved = renamed(read_saved(earlier.config))
     for name in RESTORED:
         before = with_defaults(saved.get(name) or {}, name)
         present = with_defaults(getattr(now, name), name)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pointseg import tracking
 from pointseg.core.config_values import to_plain
 from pointseg.core.files import write_text
+from pointseg.core.plain_yaml import as_plain_yaml
 from pointseg.core.progress import Progress
 from pointseg.core.ranks import ranks_of_environment
 from pointseg.core.redaction import redact
@@ -101,7 +100,7 @@ class TrainingRecord:
         """Write config.yaml and run.json, which resume= and rerun= need; only the first of several processes does."""
         if ranks_of_environment().rank > 0:
             return
-        text = yaml.safe_dump(redact(self.values()), sort_keys=False, allow_unicode=True)
+        text = as_plain_yaml(redact(self.values()))
         write_text(self.folder.config, text)
         where = {"uri": redact(tracker.uri), "run_id": tracker.run_id} if tracker.run_id else {}
         inputs = {"inputs": dict(self.assets)} if self.assets else {}
