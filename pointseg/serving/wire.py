@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -225,17 +225,20 @@ def _unzstd(body: bytes, limit: int) -> bytes:
         import zstandard
     except ImportError:
         raise Refusal(415, "zstd is not read here", where="Content-Encoding", remedy="Use gzip or none.") from None
+    decompressor = zstandard.ZstdDecompressor()
     try:
         size = zstandard.frame_content_size(body)  # -1 where the frame does not say
-        if size > limit:
+        if size > limit or (size < 0 and len(decompressor.stream_reader(body).read(limit + 1)) > limit):
             raise _too_long(limit)
-        # a frame that does not say is made in room for the limit, which is only address space until it is written to
-        return zstandard.ZstdDecompressor().decompress(body, max_output_size=limit, allow_extra_data=False)
+        if size >= 0:
+            return decompressor.decompress(body, max_output_size=limit, allow_extra_data=False)
+        expander = decompressor.decompressobj()
+        expanded = expander.decompress(body)  # within the limit, as the reading above has shown
     except zstandard.ZstdError:
-        with suppress(zstandard.ZstdError):
-            if len(zstandard.ZstdDecompressor().stream_reader(body).read(limit + 1)) > limit:
-                raise _too_long(limit) from None
         raise _damaged("zstd") from None
+    if not expander.eof or expander.unused_data:  # cut off, or a second frame, whose points would be lost
+        raise _damaged("zstd")
+    return expanded
 
 
 def _points_of_octets(body: bytes, columns: int) -> NDArray[np.float32]:
@@ -265,24 +268,26 @@ def _points_of_json(body: bytes, limits: Limits) -> NDArray[np.float32]:
     if not isinstance(rows, list) or len(rows) > limits.points:
         wrong = "data is no list" if not isinstance(rows, list) else f"more than {limits.points:,} points"
         raise Refusal(413 if isinstance(rows, list) else 422, wrong, where="data", remedy=_SHAPE)
-    return _array_of(rows, b"true" in body or b"false" in body)
+    return _array_of(rows)
 
 
 _SHAPE = 'Send {"data": [[x, y, z], ...]} or rows of four, with remission.'
 
 
-def _array_of(rows: list[Any], has_booleans: bool) -> NDArray[np.float32]:
-    """(N, 3) or (N, 4)"""
-    try:
-        values = np.array(rows)
-    except (ValueError, OverflowError):
-        values = np.empty(0, object)
-    if len(rows) and (values.ndim != 2 or values.dtype.kind not in "fiu" or has_booleans):
+def _array_of(rows: list[Any]) -> NDArray[np.float32]:
+    """(N, 3) or (N, 4). Types are looked at before an array is made: one of texts is as wide as the longest of them."""
+    if not rows:
+        return np.empty((0, 3), np.float32)
+    widths = set(map(len, rows)) if set(map(type, rows)) == {list} else set()
+    if len(widths) == 1 and not widths <= set(WIDTHS):
+        raise Refusal(422, f"rows have 3 or 4 numbers, not {widths.pop()}", where="data", remedy=_SHAPE)
+    if len(widths) != 1:
         raise Refusal(422, _fault_of(rows), where="data", remedy=_SHAPE)
-    if len(rows) and values.shape[1] not in WIDTHS:
-        raise Refusal(422, f"rows have 3 or 4 numbers, not {values.shape[1]}", where="data", remedy=_SHAPE)
+    values = list(chain.from_iterable(rows))
+    if not set(map(type, values)) <= {int, float}:
+        raise Refusal(422, _fault_of(rows), where="data", remedy=_SHAPE)
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(values.reshape(len(rows), -1 if len(rows) else 3), np.float32)
+        return np.fromiter(values, np.float64, len(values)).astype(np.float32).reshape(len(rows), widths.pop())
 
 
 def _fault_of(rows: list[Any]) -> str:

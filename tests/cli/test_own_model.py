@@ -131,7 +131,9 @@ def test_it_is_served(own_run: Path) -> None:
 def test_it_goes_on(own_run: Path, tmp_path: Path) -> None:
     shutil.copytree(own_run, tmp_path / "run")
     refused = run("train", "resume=run", "trainer.max_epochs=3", cwd=tmp_path)
-    assert "names my_networks.Pillars, which could run any code" in refused.message  # the folder may be of somebody else
+    assert (
+        "names my_networks.Pillars, which could run any code" in refused.message
+    )  # the folder may be of somebody else
     succeed(run("train", "resume=run", PILLARS[0], "trainer.max_epochs=3", cwd=tmp_path))
     lines = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3"]

@@ -162,6 +162,45 @@ def test_a_bomb_is_stopped_while_it_expands(encoding: str, says_size: bool, kind
     assert peak < 32 * MEGABYTE
 
 
+@pytest.mark.parametrize("first_says_size", [True, False])
+@pytest.mark.parametrize("second_says_size", [True, False])
+def test_a_second_zstd_frame_is_not_dropped(first_says_size: bool, second_says_size: bool) -> None:
+    parts = np.array_split(scan_points(900), 2)
+    body = b"".join(
+        zstandard.ZstdCompressor(write_content_size=says).compress(np.ascontiguousarray(part).tobytes())
+        for part, says in zip(parts, (first_says_size, second_says_size), strict=True)
+    )
+    refusal = refused(body, OCTETS, "zstd")
+    assert refusal.status == 400
+
+
+@pytest.mark.parametrize("cut", [1, 9, 500])
+def test_a_cut_zstd_frame_without_a_size_is_refused(cut: int) -> None:
+    whole = zstandard.ZstdCompressor(write_content_size=False, write_checksum=True).compress(scan_points(900).tobytes())
+    assert refused(whole[:-cut], OCTETS, "zstd").status == 400
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ["a" * MEGABYTE, *[""] * 5000],
+        [["a" * MEGABYTE, 1, 2], *[["", 1, 2]] * 5000],
+        [[1, 2, 3], *[[1, 2, "a" * MEGABYTE]] * 4, *[[1, 2, ""]] * 5000],
+        [[[["a" * MEGABYTE]]], *[[""]] * 5000],
+    ],
+    ids=["texts", "first rows", "later rows", "nested"],
+)
+def test_texts_instead_of_numbers_take_no_memory(data: Any) -> None:
+    """NumPy would make an array of (number of values) x (longest text): 20 GB here."""
+    body = json.dumps({"data": data}).encode()
+    tracemalloc.start()
+    refusal = refused(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert refusal.status == 422
+    assert peak < 20 * len(body) + 8 * MEGABYTE  # which reading any JSON takes
+
+
 def test_more_than_the_limits() -> None:
     octets = scan_points(100).tobytes()
     assert refused(octets, OCTETS, points=99).status == 413
