@@ -94,6 +94,10 @@ class DeviceError(PointsegError):
     """An accelerator or precision that this machine does not have."""
 
 
+class Diverged(PointsegError):
+    """A training whose loss is no longer finite."""
+
+
 class OutOfMemory(PointsegError):
     """The work does not fit into memory with these settings."""
 

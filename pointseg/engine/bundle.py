@@ -240,6 +240,13 @@ def _assemble(description: Any, weights: Mapping[str, Tensor], where: Path, mode
     def make(features: FeatureSpec, label_map: LabelMap) -> SegmentationModel:
         model = rebuild_model(description["architecture"], models)
         model.load_state_dict(dict(weights))
+        broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+        if broken:
+            raise CheckpointError(
+                f"{len(broken)} of its tensors hold values that are not finite, the first is {broken[0]}",
+                where=where,
+                remedy="The training diverged: train again, with a lower optimizer.lr.",
+            )
         if (model.in_features, model.num_classes) != (len(features), label_map.num_classes):
             raise ValueError(
                 f"the model has {model.in_features} features and {model.num_classes} classes, the description "

@@ -29,6 +29,7 @@ from pointseg.data.features import FeatureSpec
 from pointseg.data.scan_datamodule import ScanDataModule
 from pointseg.data.scan_hashes import joined
 from pointseg.engine.bundle import CHECKPOINT_KEY, TrainedModel, check_same_model, load_checkpoint
+from pointseg.engine.finite_steps import FiniteSteps
 from pointseg.engine.gradient_clipping import GradientClipping
 from pointseg.engine.inference import inference_settings
 from pointseg.engine.losses import LossTerm, WeightedLoss, default_loss
@@ -120,6 +121,7 @@ class SegmentationModule(ScoringModule):
         self.schedule: Schedule = _given_or_default("scheduler", scheduler, warmup_cosine, **cosine)
         self.schedule.scheduler(self.make_optimizer(), lambda: 1000)  # refuses wrong settings now, not in training
         self.total_steps, self.accumulate, self.clip = total_steps, accumulate, GradientClipping(gradient_clip)
+        self.finite = FiniteSteps()
         self.remission_mean, self.provenance = float(remission_mean), dict(provenance or {})
         self.input_statistics = input_statistics
         self._validated = False
@@ -148,12 +150,14 @@ class SegmentationModule(ScoringModule):
         """One optimizer step on a whole batch, in `accumulate` parts."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         optimizer.zero_grad()
-        terms = self.backward_parts(batch)
+        self.finite.remember(self)
+        terms = _sum_over_ranks(self.backward_parts(batch))
         self.clip(self, optimizer)
-        optimizer.step()
+        self.finite(self, terms)
+        optimizer.step()  # without a gradient it changes nothing, but the step counts
         if self.schedule.interval == "step":
             cast(LRScheduler, self.lr_schedulers()).step()
-        return self._log_step(_sum_over_ranks(terms), batch)
+        return self._log_step(terms, batch)
 
     def backward_parts(self, batch: Batch) -> Tensor:
         """Add the gradient of the global loss; returns this rank's share of its terms (T,), see `WeightedLoss`."""
@@ -196,6 +200,9 @@ class SegmentationModule(ScoringModule):
             elif self._validated:
                 scheduler.step(self._monitored())
         self._validated = False
+
+    def on_train_end(self) -> None:
+        self.finite.refuse(self)
 
     def _monitored(self) -> Tensor:
         metrics, name = self.trainer.callback_metrics, self.schedule.monitor

@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
 from pointseg.core.errors import PointsegError
 from pointseg.core.files import whole_file
 from pointseg.engine.bundle import read_checkpoint
+from pointseg.engine.segmentation_module import SegmentationModule
 
 __all__ = ["EndEarly", "Interrupted", "KeepBestAndLast", "StopOnSignal", "WholeCheckpoints"]
 
@@ -75,6 +76,8 @@ class KeepBestAndLast(Checkpoint):
             trainer.save_checkpoint(self._best)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(pl_module, SegmentationModule) and pl_module.finite.in_a_row:
+            return  # the checkpoints of the epoch before are good
         if self._is_best(trainer):
             trainer.save_checkpoint(self._best)
         trainer.save_checkpoint(self._last)
