@@ -28,6 +28,8 @@ from pointseg.core.labels import LabelMap
 from pointseg.core.plain_yaml import as_plain_yaml, plain_yaml
 from pointseg.data.features import FeatureSpec
 from pointseg.models import ModelClasses, SegmentationModel, describe_model, rebuild_model
+from pointseg.models.architectures import MODELS
+from pointseg.models.sizes import refuse_other_weights, refuse_outsized
 
 __all__ = [
     "CHECKPOINT_KEY",
@@ -238,7 +240,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _assemble(description: Any, weights: Mapping[str, Tensor], where: Path, models: ModelClasses) -> TrainedModel:
     def make(features: FeatureSpec, label_map: LabelMap) -> SegmentationModel:
-        model = rebuild_model(description["architecture"], models)
+        architecture = description["architecture"]
+        refuse_outsized(architecture)
+        if architecture.get("name") in MODELS:  # a class of the caller's is trusted, and may need real tensors
+            refuse_other_weights(lambda: rebuild_model(architecture), weights)
+        model = rebuild_model(architecture, models)
         model.load_state_dict(dict(weights))
         broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
         if broken:

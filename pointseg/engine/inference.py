@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pointseg.core.errors import ConfigError
+from pointseg.core.limits import require_between
 from pointseg.core.memory import free_memory
 from pointseg.core.randomness import Purpose, permutation, random_key
 from pointseg.data.extras import extras_of_batch
@@ -23,6 +24,7 @@ from pointseg.models import SegmentationModel
 __all__ = ["batch_logits", "cloud_classes", "cloud_logits", "inference_settings", "points_at_once"]
 
 AUTO = "auto"  # the model decides
+MOST_VOTES = 1000
 POINTS_AT_ONCE = 32768  # a quarter of a 64-beam scan: bounds memory, and more is no faster on a CPU
 GPU_POINTS_AT_ONCE = 1 << 18  # a GPU needs more work at once
 MEMORY_SHARE = 8  # at most this fraction of the free memory, since other clouds and processes need some
@@ -57,6 +59,7 @@ def inference_settings(model: SegmentationModel, points_per_pass: int | str | No
             raise ConfigError(f"{value!r} is not a number", where=f"inference.{name}", remedy=f"Give one, or {AUTO}.")
         elif value is not None and value < 1:
             raise ConfigError(f"{value} is less than 1", where=f"inference.{name}")
+    require_between(settings["votes"], 1, MOST_VOTES, "inference.votes", "More change nothing.")
     return settings
 
 

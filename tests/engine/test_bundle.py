@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from pointseg.core.errors import CheckpointError, OutputError
+from pointseg.core.errors import CheckpointError, OutputError, PointsegError
 from pointseg.engine import bundle
 from pointseg.engine.bundle import TrainedModel, find_checkpoint, load, load_checkpoint, save_bundle
 from pointseg.engine.predictor import Predictor
@@ -282,6 +282,43 @@ def test_changed_description_is_refused(folder: Path, parts: dict[str, Any]) -> 
     change(folder, **parts)
     with pytest.raises(CheckpointError):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"name": "PointNetSeg", "head_widths": [45_000, 45_000]}, "tensors do not fit the architecture"),
+        ({"name": "PointNetSeg", "global_widths": [8] * 200_000}, "global_widths has 200,000 values"),
+        ({"name": "PointNetSeg", "head_widths": [1 << 40]}, "head_widths is 1,099,511,627,776"),
+        ({"name": "FRNet", "blocks": [200_000], "strides": [1]}, "200,000 blocks in a stage"),
+        ({"name": "FRNet", "height": 1 << 20, "width": 1 << 20}, "more than 4,194,304 pixels"),
+        ({"name": "WaffleIron", "layers": 200_000}, "200000 is not between 1 and 1000"),
+        ({"name": "WaffleIron", "grid": [1 << 20, 1 << 20, 4]}, "more than 16,777,216 cells"),
+        ({"name": "WaffleIron", "neighbours": 100_000}, "100000 is not between 1 and 256"),
+    ],
+)
+def test_a_network_of_any_size_is_refused_before_it_is_built(
+    folder: Path, architecture: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    linear = torch.nn.Linear.__init__
+
+    def counted(self: Any, inputs: int, outputs: int, *given: Any, **named: Any) -> None:
+        linear(self, inputs, outputs, *given, **named)
+        if self.weight.device.type != "meta":
+            made.append(self.weight.numel())
+
+    monkeypatch.setattr(torch.nn.Linear, "__init__", counted)
+    change(folder, architecture={"in_features": 4, "num_classes": 19, **architecture})
+    with pytest.raises(CheckpointError, match=message):
+        load(folder)
+    assert sum(made) < 1_000_000
+
+
+def test_votes_without_end_are_refused(folder: Path) -> None:
+    change(folder, inference={"points_per_pass": 100, "votes": 10**9, "remission_mean": 0.2})
+    with pytest.raises(PointsegError, match="votes"):
+        Predictor.load(folder)
 
 
 def test_weights_with_one_missing_are_refused(folder: Path) -> None:

@@ -42,6 +42,7 @@ __all__ = ["FRNet"]
 
 NORM_EPS, NORM_MOMENTUM = 1e-3, 0.01  # of all BatchNorms, as published
 PRECISIONS = ("auto", "float32", "bfloat16")
+MOST_BLOCKS = 200  # of a stage
 WIDE = 64  # channels from which on bfloat16 is faster
 STEM = (0.5, 1.0, 1.0)  # channels of the stem's convolutions, relative to those of the stages
 
@@ -239,6 +240,10 @@ def _check(
     if not blocks or len(blocks) != len(strides):
         raise ConfigError(
             f"{len(blocks)} stages and {len(strides)} strides", where="model.strides", remedy="Give one for each stage."
+        )
+    if max(blocks) > MOST_BLOCKS:
+        raise ConfigError(
+            f"{max(blocks):,} blocks in a stage", where="model.blocks", remedy=f"Use up to {MOST_BLOCKS}."
         )
     for output in auxiliary:
         if not 0 <= output <= len(blocks):

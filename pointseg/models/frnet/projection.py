@@ -20,6 +20,8 @@ from pointseg.core.errors import ConfigError
 
 __all__ = ["Pixels", "RangeImage"]
 
+MOST_PIXELS = 1 << 22
+
 
 @dataclass(frozen=True)
 class RangeImage:
@@ -51,6 +53,9 @@ class RangeImage:
         for name, size in (("height", self.height), ("width", self.width)):
             if size < 1:
                 raise ConfigError(f"{size} is less than 1", where=f"model.{name}")
+        if self.height * self.width > MOST_PIXELS:
+            what = f"{self.height:,} x {self.width:,} are more than {MOST_PIXELS:,} pixels"
+            raise ConfigError(what, where="model.width", remedy="Give the sensor's beams and steps, or fewer.")
         if len(self.field_of_view) != 2 or not self.field_of_view[0] > self.field_of_view[1]:
             raise ConfigError(
                 f"{list(self.field_of_view)} is not an upper and a lower limit",

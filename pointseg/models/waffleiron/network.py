@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pointseg.core.errors import ConfigError
 from pointseg.core.extras import Extras
-from pointseg.core.limits import require_at_least, require_between, require_choice, require_positive
+from pointseg.core.limits import require_between, require_choice, require_positive
 from pointseg.models.base import GraphWriter, SegmentationModel
 from pointseg.models.layers import RowBatchNorm
 from pointseg.models.waffleiron.blocks import (
@@ -38,6 +38,8 @@ from pointseg.models.waffleiron.preparation import prepared
 __all__ = ["HEADS", "WaffleIron"]
 
 HEADS = ("linear", "mlp")
+MOST = {"channels": 8192, "layers": 1000, "neighbours": 256}
+MOST_CELLS = 1 << 24  # of a plane
 MLP_WIDTH = 2048  # hidden channels of the head that ScaLR distils with
 
 
@@ -98,7 +100,7 @@ class WaffleIron(SegmentationModel):
         super().__init__()
         _check(field_of_view, grid)
         for name, value in (("channels", channels), ("layers", layers), ("neighbours", neighbours)):
-            require_at_least(value, 1, f"model.{name}")
+            require_between(value, 1, MOST[name], f"model.{name}", "")
         require_positive(voxel, "model.voxel")
         require_between(drop_path, 0, 0.99, "model.drop_path")
         require_choice(norm, tuple(NORMS), "model.norm", "norm")
@@ -186,6 +188,8 @@ def _check(field_of_view: Sequence[Sequence[float]], grid: Sequence[int]) -> Non
             where="model.field_of_view",
             remedy="Give from and to in metres along x, y and z: [[-50, 50], [-50, 50], [-3, 2]].",
         )
+    if len(grid) == 3 and sorted(grid)[1] * sorted(grid)[2] > MOST_CELLS:
+        raise ConfigError(f"{list(grid)} makes a plane of more than {MOST_CELLS:,} cells", where="model.grid")
     if len(grid) != 3 or min(grid) < 1:
         raise ConfigError(
             f"{list(grid)} are not cells along x, y and z", where="model.grid", remedy="Give three: [250, 250, 12]."
