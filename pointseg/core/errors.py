@@ -90,6 +90,10 @@ class CheckpointError(PointsegError):
     """A checkpoint, run folder or bundle that is missing, damaged or does not fit."""
 
 
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint that is cut off, or not as it was written; an older one may be whole."""
+
+
 class DeviceError(PointsegError):
     """An accelerator or precision that this machine does not have."""
 

@@ -7,10 +7,13 @@ Needs torch, NumPy, safetensors and PyYAML; a WaffleIron SciPy, too.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
+import struct
 import uuid
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pointseg.core.errors import CheckpointError, OutputError, PointsegError
+from pointseg.core.errors import CheckpointError, DamagedCheckpoint, OutputError, PointsegError
 from pointseg.core.files import expanded, is_file, is_there, write_text
 from pointseg.core.labels import LabelMap
 from pointseg.core.plain_yaml import as_plain_yaml, plain_yaml
@@ -115,7 +118,7 @@ def save_bundle(folder: str | Path, trained: TrainedModel) -> Path:
         save_file(weights, temporary / WEIGHTS)
         with open(temporary / WEIGHTS, "rb") as written:
             os.fsync(written.fileno())
-        write_description(trained, temporary)
+        write_description(trained, temporary, weights_sha256=_sha256(temporary / WEIGHTS))
         _replace_folder(temporary, folder)
     except OSError as error:
         raise OutputError(f"the bundle cannot be written ({error.strerror})", where=folder) from error
@@ -124,9 +127,14 @@ def save_bundle(folder: str | Path, trained: TrainedModel) -> Path:
     return folder
 
 
-def write_description(trained: TrainedModel, folder: Path) -> None:
+def write_description(trained: TrainedModel, folder: Path, **further: str) -> None:
     """Write `model.yaml`: what `Predictor` needs beside the weights."""
-    write_text(folder / DESCRIPTION, as_plain_yaml(trained.describe()))
+    write_text(folder / DESCRIPTION, as_plain_yaml({**trained.describe(), **further}))
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _replace_folder(new: Path, folder: Path) -> None:
@@ -191,12 +199,24 @@ def load_bundle(folder: str | Path, models: ModelClasses = ()) -> TrainedModel:
     folder = Path(folder)
     try:
         description = plain_yaml((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        _refuse_other_content(folder / WEIGHTS, description)
         weights = load_file(folder / WEIGHTS)
     except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"the bundle cannot be read ({error})", where=folder, remedy="Export it again from its run folder."
         ) from error
     return _assemble(description, weights, folder, models)
+
+
+def _refuse_other_content(file: Path, description: Any) -> None:
+    """Raise CheckpointError if a file is not the one that was written; bundles of version 0.1 and before do not say."""
+    expected = description.get("weights_sha256") if isinstance(description, dict) else None
+    if expected is not None and expected != _sha256(file):
+        raise CheckpointError(
+            "the weights are not those that were written: they are damaged, or were changed",
+            where=file,
+            remedy="Copy the bundle again, or export it again from its run folder.",
+        )
 
 
 def load_checkpoint(path: str | Path, models: ModelClasses = ()) -> TrainedModel:
@@ -212,13 +232,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The whole content of a Lightning checkpoint of pointseg, on the CPU, without executing code.
 
     Raises:
-        CheckpointError: if it is missing, cut off, not a checkpoint of pointseg, or brings code.
+        CheckpointError: if it is missing, cut off, damaged, not a checkpoint of pointseg, or brings code.
     """
     path = Path(path)
     try:
         with open(path, "rb") as file:
             if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
-                raise CheckpointError("not a checkpoint", where=path, remedy="Name a .ckpt that pointseg wrote.")
+                raise DamagedCheckpoint("not a checkpoint", where=path, remedy="Name a .ckpt that pointseg wrote.")
+        if (damaged := _damaged_part(path)) is not None:
+            raise ValueError(f"{damaged} is damaged")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -228,7 +250,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise CheckpointError(
+        raise DamagedCheckpoint(
             f"the checkpoint cannot be read ({reason})", where=path, remedy="It is cut off or damaged; copy it again."
         ) from error
     if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
@@ -236,6 +258,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "not a checkpoint of pointseg", where=path, remedy="Name a .ckpt that `python -m pointseg.train` wrote."
         )
     return content
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The part of a checkpoint whose bytes do not have the check sum that was written with them (CRC-32), which torch
+    writes and does not look at; None if all have."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, struct.error) as error:
+        raise ValueError(f"no whole archive: {error}") from error
 
 
 def _assemble(description: Any, weights: Mapping[str, Tensor], where: Path, models: ModelClasses) -> TrainedModel:

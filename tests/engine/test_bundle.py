@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -225,8 +226,45 @@ def test_cut_off_weights_are_refused(folder: Path, share: float) -> None:
     path = folder / "weights.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="not those that were written"):
         load(folder)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_flipped_bit_of_a_checkpoint_is_noticed(checkpoint: Path, trained: TrainedModel, seed: int) -> None:
+    """Or it is in a byte that nothing reads, such as padding: then the model is the same."""
+    expected = load(checkpoint).model.state_dict()
+    content = bytearray(checkpoint.read_bytes())
+    at = int(np.random.default_rng(seed).integers(len(content) * 8))
+    content[at // 8] ^= 1 << (at % 8)
+    checkpoint.write_bytes(content)
+    with suppress(CheckpointError):
+        found = load(checkpoint).model.state_dict()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_flipped_bits_of_a_checkpoint_s_weights_are_named(checkpoint: Path) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    content[content.index(load(checkpoint).model.state_dict()["classifier.weight"].numpy().tobytes()[:64]) + 7] ^= 64
+    checkpoint.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"data/\d+ is damaged"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_flipped_bit_of_a_bundle_s_weights_is_noticed(folder: Path, seed: int) -> None:
+    file = folder / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    at = int(np.random.default_rng(seed).integers(len(content) * 8))
+    content[at // 8] ^= 1 << (at % 8)
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not those that were written"):
+        load(folder)
+
+
+def test_a_bundle_that_does_not_say_what_its_weights_were_is_loaded(folder: Path) -> None:
+    change(folder, weights_sha256=None)
+    load(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "just text", "format: 1", "a: [unclosed"])
@@ -325,6 +363,7 @@ def test_weights_with_one_missing_are_refused(folder: Path) -> None:
     weights = load_file(folder / "weights.safetensors")
     del weights["classifier.bias"]
     save_file(weights, folder / "weights.safetensors")
+    change(folder, weights_sha256=None)
     with pytest.raises(CheckpointError, match=r"classifier\.bias"):
         load(folder)
 

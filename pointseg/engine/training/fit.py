@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ProgressBar
 from pytorch_lightning.loggers import Logger
 
-from pointseg.core.errors import CheckpointError, OutOfMemory, PeerLost
+from pointseg.core.errors import CheckpointError, DamagedCheckpoint, OutOfMemory, PeerLost
 from pointseg.core.files import check_writable
 from pointseg.core.memory import ran_out
 from pointseg.core.progress import Progress, silent
@@ -165,16 +165,16 @@ def seed_everything(seed: int) -> None:
 
 
 def newest_whole(folder: RunFolder) -> Path:
-    """The newest checkpoint of a run that can be read; a preempted machine may have left one cut off.
+    """The newest checkpoint of a run that is whole; a preempted machine may have left one cut off.
 
     Raises:
-        CheckpointError: if none can be read.
+        CheckpointError: if none is whole, or one brings code.
     """
-    problem: CheckpointError | None = None
+    problem: DamagedCheckpoint | None = None
     for checkpoint in filter(Path.is_file, (folder.last, folder.best)):
         try:
             bundle.read_checkpoint(checkpoint)
-        except CheckpointError as error:
+        except DamagedCheckpoint as error:
             problem = problem or error
             continue
         if problem is not None:

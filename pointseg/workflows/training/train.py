@@ -264,7 +264,7 @@ class _Run:
     def _start(self) -> Path:
         """The checkpoint to resume from."""
         if not self.automatic:
-            return self.folder.last
+            return newest_whole(self.folder)
         warn_of_other_assets(self.folder.describe().get("inputs", {}), self.assets)
         start = newest_whole(self.folder)
         log.info("Going on with the run in %s from %s", self.folder.path, start.name)

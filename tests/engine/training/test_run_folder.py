@@ -172,6 +172,38 @@ def test_a_folder_without_last_checkpoint_is_refused(run_folder: Path, tmp_path:
         RunFolder.existing(run_folder, "resume", resumable=True)
 
 
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 16
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut off", "empty", "zeros"])
+def test_a_damaged_last_checkpoint_is_named_and_the_one_before_taken(
+    damage: str, run_folder: Path, tmp_path: Path
+) -> None:
+    last = run_folder / "checkpoints" / "last.ckpt"
+    size = last.stat().st_size
+    if damage == "a bit":
+        flip_a_bit(last)
+    else:
+        last.write_bytes({"cut off": last.read_bytes()[: size // 2], "empty": b"", "zeros": bytes(size)}[damage])
+    done = succeed(run("train", "resume=run", "trainer.max_epochs=3", cwd=tmp_path))
+    said = done.out + done.err
+    assert "last.ckpt" in said
+    assert "resuming from best.ckpt" in said
+    assert checkpoint(run_folder)["epoch"] == 2
+
+
+def test_without_a_whole_checkpoint_nothing_begins(run_folder: Path, tmp_path: Path) -> None:
+    for name in ("last", "best"):
+        flip_a_bit(run_folder / "checkpoints" / f"{name}.ckpt")
+    before = hashes(run_folder)
+    message = run("train", "resume=run", "trainer.max_epochs=3", cwd=tmp_path).message
+    assert "damaged" in message
+    assert hashes(run_folder) == before
+
+
 def test_last_checkpoint_that_brings_code_is_refused(run_folder: Path, tmp_path: Path) -> None:
     class Malicious:
         def __reduce__(self) -> tuple[Any, ...]:
