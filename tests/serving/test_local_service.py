@@ -213,7 +213,7 @@ def test_a_failed_test_leaves_what_was_there(here: Path, bundles: tuple[Path, Pa
     assert _services(here) == {kept["process"][0]}
     damaged = write_bundle(here / "damaged", seed=3)
     (damaged / WEIGHTS).write_bytes(b"no weights")
-    assert "bundle cannot be read" in deploy(here, f"checkpoint={damaged}", "local.port=0").message
+    assert "not those that were written" in deploy(here, f"checkpoint={damaged}", "local.port=0").message
     message = deploy(here, f"checkpoint={one}", "local.port=0", "local.threads=100000").message
     assert "the service ended at its start" in message  # with what it said itself
     assert "more than this machine can use" in message

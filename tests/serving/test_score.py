@@ -301,7 +301,7 @@ def nothing(folder: Path, bundle: Path) -> None:
     ("make", "said"),
     [
         (two_bundles, "there are 2 bundles (a, b)"),
-        (damaged, "the bundle cannot be read"),
+        (damaged, "not those that were written"),
         (nothing, "there is no bundle"),
     ],
 )
