@@ -72,9 +72,14 @@ class FiniteSteps:
         if self.in_a_row >= self.most_in_a_row:
             self.refuse(module)
 
+    @property
+    def failing(self) -> bool:
+        """Whether the steps have stopped being finite: one that was left out leaves good weights, several do not."""
+        return self.in_a_row > 1
+
     def refuse(self, module: pl.LightningModule) -> None:
-        """Raise Diverged if the last step was not finite."""
-        if self.in_a_row == 0:
+        """Raise Diverged if the steps have stopped being finite."""
+        if not self.failing:
             return
         raise Diverged(
             f"the last {self.in_a_row} steps had a loss or gradient that is not finite",

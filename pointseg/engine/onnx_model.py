@@ -25,6 +25,7 @@ from pointseg.core.plain_yaml import plain_yaml
 from pointseg.engine.bundle import DESCRIPTION, EXPORT, TrainedModel
 from pointseg.models import Extras, SegmentationModel
 from pointseg.models.architectures import ModelClasses, rebuild_model
+from pointseg.models.sizes import refuse_outsized
 
 __all__ = ["ARCHITECTURE", "INPUT", "OUTPUT", "OnnxModel", "load_exported"]
 
@@ -88,8 +89,10 @@ class OnnxModel(SegmentationModel):
     def _preparation(self, models: ModelClasses, where: object) -> Prepare:
         """Makes the further inputs, as the model that was exported does."""
         try:
+            architecture = self.metadata[ARCHITECTURE]
+            refuse_outsized(architecture)
             with torch.device("meta"):  # its settings are needed, its weights are in the graph
-                return rebuild_model(self.metadata[ARCHITECTURE], models).graph_preparation()
+                return rebuild_model(architecture, models).graph_preparation()
         except KeyError as error:
             raise CheckpointError(
                 f"the graph needs {', '.join(self.further)} and does not say how they are made",

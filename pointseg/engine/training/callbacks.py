@@ -76,7 +76,7 @@ class KeepBestAndLast(Checkpoint):
             trainer.save_checkpoint(self._best)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if isinstance(pl_module, SegmentationModule) and pl_module.finite.in_a_row:
+        if isinstance(pl_module, SegmentationModule) and pl_module.finite.failing:
             return  # the checkpoints of the epoch before are good
         if self._is_best(trainer):
             trainer.save_checkpoint(self._best)

@@ -101,6 +101,12 @@ def test_a_training_that_ends_so_has_no_result() -> None:
         fitted((3, 4))  # of four
 
 
+def test_a_single_bad_step_at_the_end_keeps_the_training() -> None:
+    module = fitted((4,))  # of four; it is left out, so the weights are those of the third
+    assert module.finite.left_out == 1
+    assert all_finite(module)
+
+
 @pytest.mark.parametrize("rate", ["1e20", "1e30"])
 def test_a_learning_rate_beyond_all_measure_leaves_no_bundle(rate: str, tmp_path: Path) -> None:
     words = [*SMALL_WORLD, "data.points=200", f"optimizer.lr={rate}", "scheduler.warmup_steps=0"]
