@@ -125,7 +125,7 @@ def test_a_store_beside_streets_gives_the_samples_of_its_raw_scans(shared_tree: 
 
 
 def test_objects_of_the_second_part_are_counted_after_the_first(shared_tree: KittiTree, kitti_map: LabelMap) -> None:
-    own, more = SemanticKITTIScans(shared_tree.root, ["00"]), SyntheticScans(2, 3, beams=64, azimuth_steps=500)
+    own, more = SemanticKITTIScans(shared_tree.root, ["00"]), SyntheticScans(2, 10, beams=64, azimuth_steps=500)
     found, alone = instances_in(JoinedScans([own, more]), kitti_map), instances_in(more, kitti_map)
     behind = found.scan >= len(own)
     assert len(alone.scan) > 0

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 KITTI = LabelMap.load("semantickitti")
 RANGES = (10.0, 20.0, 50.0)
+FADING = ((10.0, 20.0), (25.0, 30.0), (30.0, 40.0), (40.0, 50.0))  # metres: far returns read 0
 TRAIN = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
 Pair = tuple[NDArray[np.float32], NDArray[np.uint32]]
 
@@ -51,6 +52,8 @@ class Summary:
         counts, remission = np.zeros(KITTI.num_classes + 1), np.zeros(KITTI.num_classes + 1)
         within: list[list[float]] = []
         heights: list[NDArray[np.float32]] = []
+        dark, seen = np.zeros((2, len(counts), len(FADING)))
+        steps: list[list[NDArray[np.float32]]] = [[] for _ in counts]
         road = KITTI.class_names.index("road") + 1
         for points, raw in scans:
             train = KITTI.to_train(raw)
@@ -59,10 +62,20 @@ class Summary:
             distance = np.linalg.norm(points[:, :3], axis=1)
             within.append([float((distance < limit).mean()) for limit in RANGES])
             heights.append(points[(train == road) & (distance < 15), 2])
+            for ring, (near, far) in enumerate(FADING):
+                there = (distance >= near) & (distance < far)
+                seen[:, ring] += np.bincount(train[there], minlength=len(counts))
+                dark[:, ring] += np.bincount(train[there & (points[:, 3] == 0)], minlength=len(counts))
+            along = (train[:-2] == train[1:-1]) & (train[1:-1] == train[2:]) & (distance[1:-1] < 15)
+            curvature = np.abs(points[:-2, 3] - 2 * points[1:-1, 3] + points[2:, 3]) / 2
+            for k in range(1, len(counts)):
+                steps[k].append(curvature[along & (train[1:-1] == k)])
         self.unlabelled = counts[0] / counts.sum()
         self.shares = counts[1:] / counts[1:].sum()
         self.remission = remission[1:] / np.maximum(counts[1:], 1)
         self.within = np.mean(within, axis=0)
+        self.dark = dark / np.maximum(seen, 1)
+        self.grain = np.array([np.median(np.concatenate(part)) if part else 0.0 for part in steps])
         self.road = float(np.median(np.concatenate(heights)))
 
 
@@ -99,3 +112,15 @@ def test_remission_of_the_common_classes(real: Summary, synthetic: Summary) -> N
 
 def test_the_sensor_is_as_high_above_the_road(real: Summary, synthetic: Summary) -> None:
     assert abs(real.road - synthetic.road) < 0.08
+
+
+@pytest.mark.parametrize("name", ["road", "sidewalk", "terrain", "vegetation"])
+def test_far_returns_read_0_as_often(real: Summary, synthetic: Summary, name: str) -> None:
+    k = KITTI.class_names.index(name) + 1
+    assert (np.abs(real.dark[k] - synthetic.dark[k]) < 0.12).all(), (real.dark[k], synthetic.dark[k])
+
+
+@pytest.mark.parametrize("name", ["road", "sidewalk", "building", "vegetation", "terrain"])
+def test_remission_of_neighbouring_points_differs_as_much(real: Summary, synthetic: Summary, name: str) -> None:
+    k = KITTI.class_names.index(name) + 1
+    assert 0.5 < synthetic.grain[k] / real.grain[k] < 2, (real.grain[k], synthetic.grain[k])

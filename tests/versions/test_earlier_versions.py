@@ -47,11 +47,19 @@ def test_bundle_and_checkpoint_hold_the_same_description(version: Path) -> None:
     assert bundle.features == checkpoint.features
 
 
-def test_a_run_folder_is_scored_on_its_own_data(version: Path, tmp_path: Path) -> None:
-    done = run("evaluate", f"checkpoint={version / 'run'}", "output=scores", cwd=tmp_path)
+def test_a_run_folder_scores_what_it_scored(version: Path, tmp_path: Path) -> None:
+    """On the scans that it was validated on: the synthetic streets of later versions are others."""
+    data = ["data=semantickitti", f"data.root={version / 'scans'}", "data.split.val=['08']"]
+    done = run("evaluate", f"checkpoint={version / 'run'}", *data, "output=scores", cwd=tmp_path)
     assert done.code == 0, done.err
     before, now = ((folder / "metrics.json").read_text() for folder in (version / "run", tmp_path / "scores"))
     assert before == now
+
+
+def test_a_run_folder_is_scored_on_its_own_data(version: Path, tmp_path: Path) -> None:
+    done = run("evaluate", f"checkpoint={version / 'run'}", "output=scores", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "1 scan of Synthetic val" in done.out + done.err
 
 
 def test_a_run_goes_on(version: Path, tmp_path: Path) -> None:

@@ -40,11 +40,10 @@ def _stretches(
 def furnish(plan: Plan, b: Builder, random: Random) -> None:
     """Place everything that does not move; adds the patches of ground (driveways, yards) to the plan."""
     for side in (-1, 1):
-        {"residential": _residential, "urban": _urban, "country": _country, "highway": _highway}[plan.kind](
-            plan, b, random, side
-        )
+        _SIDES[plan.kind](plan, b, random, side)
         if plan.kind in ("residential", "urban"):
             _kerb(plan, b, random, side)
+        if plan.kind in ("residential", "urban", "lane"):
             _behind(plan, b, random, side)
         for crossing in plan.crossings:
             if side in crossing.sides:
@@ -122,7 +121,7 @@ def _front(b: Builder, random: Random, s: float, n: float, length: float) -> Non
         plants.hedge(b, random, s, n, length, float(random.choice([0.9, 1.3, 1.8, 2.4, 3.2])))
     elif draw < 0.84:
         kind = int(random.choice(4, p=[0.34, 0.26, 0.18, 0.22]))
-        structures.fence(b, random, s, n, length, random.uniform(0.7, 1.7), kind)
+        structures.fence(b, random, s, n, length, random.uniform(0.7, 2.1), kind)
 
 
 def _residential(plan: Plan, b: Builder, random: Random, side: int) -> None:
@@ -189,6 +188,47 @@ def _urban(plan: Plan, b: Builder, random: Random, side: int) -> None:
                 plants.bush(b, random, float(at) + 2, float(n) + 1, random.uniform(0.6, 1.5))
 
 
+def _lane(plan: Plan, b: Builder, random: Random, side: int) -> None:
+    """House fronts, garages, high walls and fences at arm's length, and cars parked half on the sidewalk."""
+    front = plan.edge(side) + 0.15
+    for s, length in _stretches(plan, random, side, (6, 18), (0.0, 2.5), 1.5):
+        draw = random.random()
+        if draw < 0.48:
+            depth, height = random.uniform(8, 12), random.uniform(3, 10)
+            out = front + float(random.choice([0.0, 0.0, 0.8, 2.5]))
+            structures.building(
+                b, random, s, side * (out + depth / 2), length, depth, height, side, random.normal(0, 0.02)
+            )
+        elif draw < 0.78:
+            kind = int(random.choice(4, p=[0.4, 0.35, 0.1, 0.15]))
+            structures.fence(b, random, s, side * front, length, random.uniform(1.3, 2.3), kind)
+            _garden(b, random, s - length / 2, s + length / 2, front, front + 8, side)
+        elif draw < 0.92:
+            plants.hedge(b, random, s, side * (front + 0.4), length, random.uniform(1.2, 2.8))
+            _garden(b, random, s - length / 2, s + length / 2, front, front + 8, side)
+        else:
+            plan.patches.append(
+                Patch(s, length, front - 0.15, front + 6, side, str(random.choice(["parking", "gravel"])))
+            )
+            _parked(b, random, s, side * (front + 3.0), side, float(random.choice([0.0, np.pi / 2])))
+    taken = random.uniform(0.0, 0.4)
+    for s, _ in _stretches(plan, random, side, (5.4, 6.4), (0.0, 2.0), 3.0):
+        if random.random() < taken:
+            _parked(b, random, s, side * (plan.half_road + 0.3), side)
+    for s, _ in _stretches(plan, random, side, (1, 1), (15, 60)):
+        structures.pole(
+            b, random, s, side * (front - 0.3), float(random.choice([0.9, 3.0, 6.0])), random.uniform(0.04, 0.12)
+        )
+    for s, _ in _stretches(plan, random, side, (1, 1), (25, 90)):
+        structures.sign(b, random, s, side * (front - 0.3), float(random.choice([0.0, np.pi, 0.4])))
+    for s, _ in _stretches(plan, random, side, (1, 2), (30, 150)):
+        vehicles.person(b, random, s, side * (plan.half_road + 0.3), random.uniform(0, 6.28))
+    for s, _ in _stretches(plan, random, side, (2, 3), (20, 80)):
+        structures.clutter(b, random, s, side * (front - 0.2))
+    for s, _ in _stretches(plan, random, side, (2, 3), (40, 200)):
+        vehicles.bicycle(b, random, s, side * (front - 0.3), random.normal(0, 0.1))
+
+
 def _yard(plan: Plan, b: Builder, random: Random, s: float, length: float, front: float, side: int) -> None:
     """A car park or a paved yard with a wall or a house at its end."""
     deep = random.uniform(9, 18)
@@ -236,7 +276,7 @@ def _side_street(plan: Plan, b: Builder, random: Random, s: float, half: float, 
             elif draw < 0.3:
                 plants.hedge(b, random, at, n, length, random.uniform(0.9, 2.2), np.pi / 2)
             elif draw < 0.55:
-                structures.fence(b, random, at, n, length, random.uniform(0.8, 1.7), int(random.integers(4)), np.pi / 2)
+                structures.fence(b, random, at, n, length, random.uniform(0.8, 2.1), int(random.integers(4)), np.pi / 2)
             elif draw < 0.7 and near > start + 14:
                 structures.building(b, random, at + flank * 5.5, n, 9.0, length, 7.0, side)
             if plan.kind != "country" and near > 10 and random.random() < 0.35:
@@ -312,3 +352,6 @@ def _roadside(plan: Plan, b: Builder, random: Random, side: int, gap: tuple[floa
         )
     for s, _ in _stretches(plan, random, side, (2, 3), (40, 160)):
         structures.clutter(b, random, s, side * (plan.edge(side) + 1.0))
+
+
+_SIDES = {"residential": _residential, "urban": _urban, "lane": _lane, "country": _country, "highway": _highway}

@@ -31,7 +31,7 @@ SURFACES: dict[str, tuple[str, str]] = {  # surface: (class, material)
 }
 _NUMBER = {name: i for i, name in enumerate(SURFACES)}
 # The kinds of street and how common they are; SemanticKITTI's drives are mostly through residential quarters.
-KINDS: dict[str, float] = {"residential": 0.36, "urban": 0.22, "country": 0.30, "highway": 0.12}
+KINDS: dict[str, float] = {"residential": 0.30, "urban": 0.20, "lane": 0.16, "country": 0.24, "highway": 0.10}
 
 
 class Band(NamedTuple):
@@ -146,6 +146,12 @@ def _bands(random: Random, kind: str) -> list[Band]:
         else:
             bands.append(Band("grass", 1.5, 0.0))
         return bands
+    if kind == "lane":  # a narrow sidewalk, or none
+        if random.random() < 0.6:
+            bands.append(Band("sidewalk", random.uniform(0.8, 2.4), random.uniform(0.03, 0.12)))
+        elif random.random() < 0.5:
+            bands.append(Band("grass", random.uniform(0.4, 1.4), 0.03))
+        return bands
     if random.random() < (0.36 if kind == "urban" else 0.2):
         bands.append(Band("parking", random.uniform(2.0, 2.4), 0.0))
     if random.random() < (0.3 if kind == "urban" else 0.2):
@@ -170,17 +176,23 @@ def draw_plan(random: Random, kind: str) -> Plan:
         median, speed = float(random.choice([0.0, 1.0, 2.0])), random.uniform(17, 26)
         half, lane = median + lanes * width, median + width * float(random.choice([0.5, 1.5]))
     else:
-        width = random.uniform(*{"residential": (2.9, 3.9), "urban": (3.0, 3.7), "country": (3.0, 4.0)}[kind])
+        width = random.uniform(
+            *{"residential": (2.9, 3.9), "urban": (3.0, 3.7), "lane": (2.4, 3.8), "country": (3.0, 4.0)}[kind]
+        )
         lanes = 2 if kind == "urban" and random.random() < 0.35 else 1
         half, lane = lanes * width, (lanes - 0.5) * width
-        speed = random.uniform(*{"residential": (5, 9), "urban": (6, 11), "country": (9, 15)}[kind])
+        speed = random.uniform(*{"residential": (5, 9), "urban": (6, 11), "lane": (3, 7), "country": (9, 15)}[kind])
         if lanes == 1 and random.random() < 0.5:
             lane *= random.uniform(0.85, 1.0)  # narrow streets are driven nearer their middle
-    gaps = {"residential": (35.0, 90.0, 0.4), "urban": (40.0, 100.0, 0.6), "country": (90.0, 260.0, 0.3)}
+    gaps = {
+        "residential": (35.0, 90.0, 0.4),
+        "urban": (40.0, 100.0, 0.6),
+        "lane": (25.0, 80.0, 0.4),
+        "country": (90.0, 260.0, 0.3),
+    }
     crossings = _crossings(random, *gaps[kind]) if kind in gaps else []
-    bend = float(
-        random.uniform(*{"residential": (0, 0.8), "urban": (0, 0.4), "country": (0.3, 1), "highway": (0.1, 0.7)}[kind])
-    )
+    bends = {"residential": (0, 0.8), "urban": (0, 0.4), "lane": (0.1, 0.9), "country": (0.3, 1), "highway": (0.1, 0.7)}
+    bend = float(random.uniform(*bends[kind]))
     return Plan(
         kind=kind,
         half_road=half,
@@ -271,7 +283,7 @@ def _hills(plan: Plan, random: Random, n: NDArray[np.float64]) -> NDArray[np.flo
     """Long waves along the street, humps beside it, and the roughness of what is not paved."""
     rows = int(LENGTH / CELL)
     s = (np.arange(rows) + 0.5) * CELL
-    steep = {"residential": 1.0, "urban": 0.6, "country": 1.1, "highway": 0.6}[plan.kind]
+    steep = {"residential": 1.0, "urban": 0.6, "lane": 0.9, "country": 1.1, "highway": 0.6}[plan.kind]
     total = np.zeros((rows, len(n)), np.float32)
     along = sum(
         random.normal(0, 1.0) * steep / k**1.5 * np.sin(s * k * TURN / LENGTH + random.uniform(0, TURN))

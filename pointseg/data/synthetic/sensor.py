@@ -125,6 +125,16 @@ class Sensor:
         pattern = np.exp(1.1 * (smooth / smooth.std() + 0.25 * fine))
         return np.ascontiguousarray(pattern / pattern.mean(), np.float32).reshape(-1)
 
+    def pattern(self, random: np.random.Generator) -> NDArray[np.float32]:
+        """(beams * azimuth_steps,) standard normal, alike for neighbouring rays of a beam and, less, of the next: surfaces
+        are blotched, not grainy."""
+        width = max(1, self.azimuth_steps // 150)
+        white = random.standard_normal((self.beams, self.azimuth_steps), np.float32)
+        total = np.cumsum(np.concatenate([white, white[:, :width]], axis=1), axis=1, dtype=np.float32)
+        smooth = total[:, width:] - total[:, :-width]
+        smooth = smooth + np.float32(0.6) * np.roll(smooth, 1, axis=0)
+        return np.asarray(smooth / np.float32(np.sqrt(width * 1.36)), np.float32).reshape(-1)
+
     @cached_property
     def blocked(self) -> NDArray[np.bool_]:
         """(beams * azimuth_steps,) rays that end at the recording vehicle itself."""

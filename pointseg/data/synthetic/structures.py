@@ -33,7 +33,10 @@ def building(
     if random.random() < 0.6:
         b.box("planks", (0, 0, height + 1.5), (length + 0.8, depth + 0.8, 3.0), taper=(0.0, 1.2))
     front = -side * depth / 2
-    pane = random.uniform(0.9, 1.6)
+    pane, relief = (
+        random.uniform(0.9, 1.6),
+        random.uniform(0.06, 0.4),
+    )  # a frame or bay that stands out, as deep as others lie back
     count = max(1, int(length / random.uniform(2.4, 3.6)))
     for i in range(count):
         x = (i + 0.5) * length / count - length / 2
@@ -45,7 +48,7 @@ def building(
                 wide = float(random.choice([1.0, 2.4]))
                 b.box("planks", (x, front, 1.05), (wide, 0.12, 2.1), shade=0.8)
                 continue
-            b.box("window", (x, front, low + 0.65), (pane, 0.06, 1.3))
+            b.box("window", (x, front, low + 0.65), (pane, relief, 1.3))
             b.box("wall", (x, front, low - 0.06), (pane + 0.2, 0.28, 0.1), shade=1.1)
     if random.random() < 0.35:
         wide, out = random.uniform(2, 4), random.uniform(0.5, 1.6)
@@ -109,7 +112,7 @@ def sign(b: Builder, random: Random, s: float, n: float, yaw: float = 0.0, large
     wide, high = (random.uniform(1.6, 3.2), random.uniform(1.0, 1.9)) if large else (0.65, 0.65)
     if not large and random.random() < 0.4:
         high = random.uniform(0.85, 1.2)
-    low = random.uniform(0.6, 1.6) if large else random.uniform(0.7, 2.2)
+    low = random.uniform(0.6, 3.0) if large else random.uniform(0.9, 2.7)
     b.place("pole", s, n, yaw, shade=random.uniform(0.7, 1.3))
     for y in (-0.35 * wide, 0.35 * wide) if large else (0.0,):
         b.cylinder("mast", (0, y, (low + high) / 2), 0.07 if large else 0.04, low + high)

@@ -42,7 +42,13 @@ def _lanes(plan: Plan) -> list[float]:
 
 def add_traffic(plan: Plan, b: Builder, random: Random, start: float) -> None:
     """Add all that moves; the recording vehicle is at s = `start` at time 0."""
-    gaps = {"residential": (60, 260), "urban": (25, 110), "country": (50, 220), "highway": (30, 120)}[plan.kind]
+    gaps = {
+        "residential": (60, 260),
+        "urban": (25, 110),
+        "lane": (80, 300),
+        "country": (50, 220),
+        "highway": (30, 120),
+    }[plan.kind]
     for n in _lanes(plan):
         own = n < 0 and abs(-n - plan.lane) < 1.6
         speed = plan.speed if own else random.uniform(0.8, 1.3) * plan.speed * (1 if n < 0 else -1)
@@ -59,14 +65,17 @@ def add_traffic(plan: Plan, b: Builder, random: Random, start: float) -> None:
 
 def _walkers_and_cyclists(plan: Plan, b: Builder, random: Random, side: int, start: float) -> None:
     walk = plan.width(side, "sidewalk")
-    crowd = {"urban": 6, "residential": 2.5, "country": 0.8}[plan.kind]
+    crowd = {"urban": 6, "residential": 2.5, "lane": 3, "country": 0.8}[plan.kind]
     if walk:
         middle = plan.edge(side, "sidewalk") + walk / 2
         for _ in range(int(random.poisson(crowd))):
             speed = float(random.choice([-1, 1]) * random.uniform(0.8, 1.7))
             n = side * (middle + random.uniform(-0.3, 0.3) * walk)
             vehicles.person(b, random, random.uniform(0, LENGTH), n, 0.0 if speed > 0 else np.pi, speed)
-    for motor, mean in ((False, {"urban": 1.3, "residential": 0.8, "country": 0.5}[plan.kind]), (True, 0.3)):
+    for motor, mean in (
+        (False, {"urban": 1.3, "residential": 0.8, "lane": 0.8, "country": 0.5}[plan.kind]),
+        (True, 0.3),
+    ):
         edge = plan.half_road - 0.45
         if side < 0 and edge - plan.lane < 1.6:  # no room beside the recording vehicle: stay ahead of it at its pace
             speeds, place = (plan.speed, plan.speed), (start + 9.0, start + 60.0)

@@ -175,7 +175,8 @@ class SyntheticWorld:
         material = np.where(on_ground, surface_materials[surface], parts.material[part])
         shade = np.where(on_ground, street.shades[surface], parts.shade[part]) * sensor.gains[rays]
         incidence = np.where(on_ground, np.abs(directions[2][rays]), np.float32(1))
-        remission, rough, returned = reflect(material, shade, distance, incidence, random)
+        blotches, patches = (sensor.pattern(random)[rays] for _ in range(2))
+        remission, rough, returned = reflect(material, shade, distance, incidence, (blotches, patches), random)
         distance = distance + random.standard_normal(len(distance), np.float32) * np.hypot(
             rough * texture[rays], sensor.range_noise
         )
