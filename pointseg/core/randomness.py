@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     COLLECTION = 15
     TRAINED_POINTS = 16
     LASER_MIX = 17
+    REMISSION = 18
 
 
 def _signed(value: int) -> int:

@@ -21,6 +21,8 @@ OFF: dict[str, float] = {
     "jitter": 0,
     "dropout": 0,
     "remission_noise": 0,
+    "remission_scale": 0,
+    "remission_missing": 0,
 }
 CLOUDS, POINTS = 6, 50
 
@@ -166,6 +168,37 @@ def test_noisy_remission_stays_in_its_domain(keys: Tensor, remission: float, lim
     points = torch.full((CLOUDS, 500, 4), remission)
     changed, _ = only(remission_noise=0.3)(points, None, keys)
     assert limits[0] <= float(changed[..., 3].min()) <= float(changed[..., 3].max()) <= limits[1]
+
+
+def remission_draws(cloud: int) -> list[float]:
+    """The two numbers in [0, 1) that decide what is done to a cloud's remission: its factor, and whether it is missing."""
+    stream = splitmix(cloud % 2**64, Purpose.REMISSION)
+    return [(splitmix(stream, number) >> 40) / 2**24 for number in range(2)]
+
+
+def test_remission_of_a_cloud_is_scaled_as_drawn(keys: Tensor) -> None:
+    points = torch.full((CLOUDS, 10, 5), 0.5)
+    changed, _ = only(remission_scale=0.4)(points, None, keys)
+    factors = [1 + (2 * remission_draws(int(key))[0] - 1) * 0.4 for key in keys]
+    assert np.allclose(changed[..., 3].numpy(), 0.5 * np.array(factors)[:, None], atol=1e-6)
+    assert max(factors) - min(factors) > 0.2
+    assert torch.equal(changed[..., [0, 1, 2, 4]], points[..., [0, 1, 2, 4]])
+    bright, _ = only(remission_scale=0.4)(torch.full((CLOUDS, 10, 4), 0.9), None, keys)
+    assert float(bright[..., 3].max()) == 1.0
+
+
+def test_missing_remission_is_the_mean_of_the_real_points(points: Tensor, keys: Tensor) -> None:
+    mask = torch.arange(POINTS).expand(CLOUDS, -1) < 30
+    changed, _ = only(remission_missing=0.5)(points, mask, keys)
+    missing = [remission_draws(int(key))[1] < 0.5 for key in keys]
+    assert True in missing
+    assert False in missing
+    for cloud, gone in enumerate(missing):
+        before = points[cloud, :, 3]
+        expected = (
+            torch.full_like(before, float(before[:30].double().mean())) if gone else before.minimum(before.clamp(min=1))
+        )
+        assert torch.allclose(changed[cloud, :, 3], expected, atol=1e-5)
 
 
 def test_dropout_changes_no_point(points: Tensor, keys: Tensor) -> None:

@@ -26,6 +26,8 @@ LIMITS = {  # of each setting; the least is 0
     "jitter": 10.0,
     "dropout": 0.95,
     "remission_noise": 1.0,
+    "remission_scale": 0.9,
+    "remission_missing": 1.0,
 }
 
 
@@ -41,6 +43,8 @@ class Augmentation:
         jitter: standard deviation of the noise on each coordinate, metres.
         dropout: largest share of points dropped from a cloud (Qi et al., PointNet++, 2017); the share is drawn uniformly.
         remission_noise: standard deviation of the noise on each remission, which stays in [0, 1].
+        remission_scale: largest relative change of a cloud's remission, as another sensor or another asphalt would have it.
+        remission_missing: probability that all points of a cloud have its mean remission, so that a model can do without.
 
     Raises:
         ConfigError: for a setting outside its limits.
@@ -56,6 +60,8 @@ class Augmentation:
     jitter: float = 0.01
     dropout: float = 0.0
     remission_noise: float = 0.0
+    remission_scale: float = 0.0
+    remission_missing: float = 0.0
 
     def __post_init__(self) -> None:
         for name, limit in LIMITS.items():
@@ -86,6 +92,8 @@ class Augmentation:
         count = points_BNM.shape[1]
         if self.jitter > 0:
             xyz = xyz + self.jitter * normal(_hashes(keys_B, Purpose.JITTER, count, 3))
+        if self.remission_scale > 0 or self.remission_missing > 0:
+            others[..., 0] = self._other_remission(others[..., 0], mask_BN, keys_B)
         if self.remission_noise > 0:
             noisy = (
                 others[..., 0] + self.remission_noise * normal(_hashes(keys_B, Purpose.REMISSION_NOISE, count))[..., 0]
@@ -97,6 +105,15 @@ class Augmentation:
             kept = draws_BN >= self.dropout * draws_B5[:, 4:5]
             mask_BN = kept if mask_BN is None else mask_BN & kept
         return torch.cat([xyz, others], dim=-1), mask_BN
+
+    def _other_remission(self, remission_BN: Tensor, mask_BN: Tensor | None, keys_B: Tensor) -> Tensor:
+        draws_B2 = uniform(derive(_streams(keys_B, Purpose.REMISSION)[:, None], torch.arange(2, device=keys_B.device)))
+        factor_B1 = 1 + (2 * draws_B2[:, :1] - 1) * self.remission_scale
+        # remission on another scale keeps what it has above 1
+        changed_BN = (remission_BN * factor_B1).minimum(remission_BN.clamp(min=1.0))
+        real_BN = torch.ones_like(changed_BN) if mask_BN is None else mask_BN.to(changed_BN.dtype)
+        mean_B1 = (changed_BN * real_BN).sum(dim=1, keepdim=True) / real_BN.sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.where(draws_B2[:, 1:] < self.remission_missing, mean_B1, changed_BN)
 
     def _matrices(self, draws_B5: Tensor) -> Tensor:
         """(B, 3, 3): rotation x mirror."""
