@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,12 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
 
-from pointseg.core.errors import PointsegError
+from pointseg.core.errors import OutputError, PointsegError
 from pointseg.core.files import whole_file
 from pointseg.engine.bundle import read_checkpoint
 from pointseg.engine.segmentation_module import SegmentationModule
 
-__all__ = ["EndEarly", "Interrupted", "KeepBestAndLast", "StopOnSignal", "WholeCheckpoints"]
+__all__ = ["EndEarly", "Interrupted", "KeepBestAndLast", "KeepWithinEpochs", "StopOnSignal", "WholeCheckpoints"]
 
 
 class Interrupted(PointsegError):
@@ -46,7 +48,15 @@ class WholeCheckpoints(TorchCheckpointIO):
             self._on_first_save()
             self._on_first_save = None
         with whole_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # torch's own for a disk that is full, read-only or gone
+                free = shutil.disk_usage(temporary.parent).free
+                raise OutputError(
+                    f"the checkpoint cannot be written; the disk has {free / 1e6:,.0f} MB left",
+                    where=path,
+                    remedy="The one before is whole: make room, then go on with resume=.",
+                ) from error
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return read_checkpoint(path)
@@ -97,6 +107,32 @@ class KeepBestAndLast(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["monitor"] == self._monitor:
             self._score = state_dict["score"]
+
+
+class KeepWithinEpochs(Checkpoint):
+    """Writes last.ckpt within an epoch, too, so that a run that is killed loses minutes and not an epoch.
+
+    With several processes, all write at the batch where the first of them finds it due.
+
+    Args:
+        minutes: between two of them.
+    """
+
+    def __init__(self, last: Path, minutes: float) -> None:
+        self._last, self._seconds = last, 60 * minutes
+        self._written = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._written = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        due = time.monotonic() - self._written >= self._seconds
+        if trainer.world_size > 1:
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        failing = isinstance(pl_module, SegmentationModule) and pl_module.finite.failing
+        if due and not failing and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            trainer.save_checkpoint(self._last)
+            self._written = time.monotonic()
 
 
 class StopOnSignal(Checkpoint):

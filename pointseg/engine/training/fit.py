@@ -25,7 +25,7 @@ from pointseg.engine import bundle
 from pointseg.engine.evaluation import Evaluation, evaluate_model
 from pointseg.engine.predictor import Predictor
 from pointseg.engine.segmentation_module import SegmentationModule
-from pointseg.engine.training.callbacks import KeepBestAndLast, StopOnSignal, WholeCheckpoints
+from pointseg.engine.training.callbacks import KeepBestAndLast, KeepWithinEpochs, StopOnSignal, WholeCheckpoints
 from pointseg.engine.training.devices import Compute, compute_for
 from pointseg.engine.training.estimate import estimate_run
 from pointseg.engine.training.history import KeepHistory
@@ -88,7 +88,9 @@ def fit(
         module.accumulate = settings.accumulate_grad_batches
     stop, trial = StopOnSignal(folder.last, folder.path), bool(options.get("fast_dev_run"))
     history = KeepHistory(folder.history, resume=resume is not None)
-    kept = [] if trial else [history, KeepBestAndLast(folder.best, folder.last, settings.monitor), stop]
+    minutes = settings.checkpoint_minutes
+    within = [] if minutes is None else [KeepWithinEpochs(folder.last, minutes)]
+    kept = [] if trial else [history, KeepBestAndLast(folder.best, folder.last, settings.monitor), *within, stop]
     options["logger"] = not trial and _loggers(loggers, tracker)
     options["callbacks"] = [*_other_callbacks(callbacks, settings, options), *kept]
     options["plugins"] = [WholeCheckpoints(on_first_checkpoint), *options.get("plugins", ())]

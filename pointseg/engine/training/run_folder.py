@@ -17,17 +17,24 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pointseg.core.errors import CheckpointError
+from filelock import FileLock, Timeout
+
+from pointseg.core.errors import CheckpointError, OutputError
 from pointseg.core.files import write_json
 from pointseg.core.package import FOLDER, VERSION
 from pointseg.core.redaction import redact_text
 
 __all__ = ["RunFolder", "code_state"]
+
+LOCK, HALF_WRITTEN = ".lock", ".*.tmp"
 
 
 class RunFolder:
@@ -70,6 +77,37 @@ class RunFolder:
                 remedy=f"Start it again with rerun={path}.",
             )
         return folder
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """The folder for this process alone while the block lasts; what a killed run left half written is removed first.
+
+        Raises:
+            OutputError: if another process trains in it.
+        """
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(
+                "another training runs in this folder",
+                where=f"hydra.run.dir={self.path}",
+                remedy="Wait for its end, or name another folder.",
+            ) from error
+        except (OSError, NotImplementedError):  # a disk without locks, as those that clouds mount
+            yield
+            return
+        try:
+            self._remove_half_written()
+            yield
+        finally:
+            with suppress(OSError):
+                (self.path / LOCK).unlink()
+            lock.release()
+
+    def _remove_half_written(self) -> None:
+        for left in (*self.path.glob(HALF_WRITTEN), *self.checkpoints.glob(HALF_WRITTEN)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
     @property
     def begun(self) -> bool:
@@ -117,7 +155,13 @@ def code_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", FOLDER, *arguments], capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", FOLDER, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

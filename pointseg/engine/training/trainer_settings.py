@@ -38,6 +38,9 @@ class TrainerSettings:
         "val/miou", "score that chooses best.ckpt; null: best.ckpt is the last epoch", choices=MONITORS
     )
     ema_decay: float | None = key(0.98, "decay of the exponential moving average of the weights; null: no average")
+    checkpoint_minutes: float | None = key(
+        5.0, "minutes after which last.ckpt is written within an epoch, too; null: at the end of epochs only"
+    )
     limit_train_batches: int | float | None = key(
         None, "batches of an epoch at most, or a share of them, for quick tries"
     )
@@ -66,6 +69,8 @@ class TrainerSettings:
             if value is not None and not (value >= 1 if isinstance(value, int) else 0 < value <= 1):
                 what = "is less than 1" if isinstance(value, int) else "is not a share between 0 and 1"
                 raise ConfigError(f"{value} {what}", where=f"trainer.{name}")
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            raise ConfigError(f"{self.checkpoint_minutes} is not positive", where="trainer.checkpoint_minutes")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"{self.ema_decay} is not between 0 and 1", where="trainer.ema_decay")
         if self.gradient_clip_val is not None and self.gradient_clip_val < 0:

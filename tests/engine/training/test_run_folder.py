@@ -297,3 +297,31 @@ def test_code_states_are_compared_by_file() -> None:
 def test_a_real_process_resumes(run_folder: Path, tmp_path: Path) -> None:
     succeed(spawn("train", "resume=run", "trainer.max_epochs=3", cwd=tmp_path))
     assert checkpoint(run_folder)["epoch"] == 2
+
+
+# ---- who else uses it ----------------------------------------------------------------------------------------------
+
+
+def test_two_trainings_in_one_folder_are_refused(run_folder: Path) -> None:
+    before = hashes(run_folder)
+    with RunFolder(run_folder).claimed():
+        done = run("train", f"resume={run_folder}", "trainer.max_epochs=3", cwd=run_folder.parent)
+    assert f"another training runs in this folder: hydra.run.dir={run_folder}" in done.message
+    assert hashes(run_folder) == before
+
+
+def test_a_folder_is_free_after_a_training_that_failed(run_folder: Path) -> None:
+    folder = RunFolder(run_folder)
+    with pytest.raises(ZeroDivisionError), folder.claimed():
+        raise ZeroDivisionError
+    with folder.claimed():
+        pass
+    assert not [path for path in run_folder.iterdir() if path.name.startswith(".")]
+
+
+def test_what_a_killed_run_left_half_written_is_removed(run_folder: Path) -> None:
+    left = run_folder / "checkpoints" / ".last.ckpt.0123abcd.tmp", run_folder / ".bundle.0123abcd.tmp"
+    left[0].write_bytes(bytes(100))
+    left[1].mkdir()
+    succeed(run("train", f"resume={run_folder}", "trainer.max_epochs=3", cwd=run_folder.parent))
+    assert not [path for path in left if path.exists()]
