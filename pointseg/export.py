@@ -4,6 +4,7 @@
   python -m pointseg.export checkpoint=RUN_FOLDER format=onnx-int8 output=DIR   8 bits, refused if labels change
   python -m pointseg.export checkpoint=RUN_FOLDER format=triton output=DIR      DIR/model_repository for Triton
   python -m pointseg.export checkpoint=RUN_FOLDER format=onnx-int8 scans=20 data=semantickitti data.root=DIR output=DIR
+  python -m pointseg.export checkpoint=RUN_FOLDER format=half output=DIR        DIR/bundle, half the size
   python -m pointseg.evaluate checkpoint=DIR                                    scores what was exported
 
 The extra: python -m pip install -c environments/constraints.txt -e '.[export]'

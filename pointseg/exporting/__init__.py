@@ -1,4 +1,4 @@
-"""Trained models in other forms: ONNX, 8-bit ONNX, a Triton model repository. Needs the extra `export`.
+"""Trained models in other forms: ONNX, 8 bits, Triton, half precision. All but the last need the extra `export`.
 
 To run an exported model, `engine.onnx_model` needs onnxruntime only.
 """

@@ -18,7 +18,7 @@ from pointseg.engine.evaluation import evenly_spaced
 from pointseg.engine.metrics import confusion_matrix, score
 from pointseg.engine.predictor import Predictor
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "refuse_changed"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +111,30 @@ def compare(
         miou=(score(confusion[0]).miou, score(confusion[1]).miou),
         milliseconds=(1000 * float(np.median(seconds[0])), 1000 * float(np.median(seconds[1]))),
     )
+
+
+def refuse_changed(comparison: Comparison, form: str, min_agreement: float, max_miou_loss: float) -> None:
+    """Refuse a form of a model that changes too much.
+
+    Args:
+        form: what it is, such as "8 bits".
+        min_agreement: the smallest share of points that must keep their class.
+        max_miou_loss: the largest loss of mIoU; 0.01 is one percentage point.
+
+    Raises:
+        ConfigError: naming the limit.
+    """
+    if comparison.agreement < min_agreement:
+        raise ConfigError(
+            f"in {form} only {100 * comparison.agreement:.2f} % of the points keep their class; the limit is "
+            f"{100 * min_agreement:g} %",
+            where=f"min_agreement={min_agreement}",
+            remedy="Use another format, or lower the limit.",
+        )
+    if comparison.miou_loss > max_miou_loss:
+        raise ConfigError(
+            f"{form} loses {100 * comparison.miou_loss:.2f} percentage points of mIoU, more than the limit of "
+            f"{100 * max_miou_loss:g}",
+            where=f"max_miou_loss={max_miou_loss}",
+            remedy="Use another format, or raise the limit.",
+        )

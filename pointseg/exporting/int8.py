@@ -20,14 +20,13 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from pointseg.core.errors import ConfigError
 from pointseg.core.files import whole_file
 from pointseg.core.labels import LabelMap
 from pointseg.data.sources import ScanSource
 from pointseg.engine.bundle import EXPORT, TrainedModel, write_description
 from pointseg.engine.onnx_model import OnnxModel
 from pointseg.engine.predictor import Predictor
-from pointseg.exporting.compare import Comparison, compare
+from pointseg.exporting.compare import Comparison, compare, refuse_changed
 from pointseg.exporting.onnx_file import ExportCheck, export_onnx
 
 __all__ = ["export_int8", "quantize"]
@@ -70,7 +69,7 @@ def export_int8(
             comparison = compare(
                 ("float32", before), ("int8", after), source, label_map=label_map, scans=scans, progress=progress
             )
-            _refuse(comparison, min_agreement, max_miou_loss)
+            refuse_changed(comparison, "8 bits", min_agreement, max_miou_loss)
             write_description(trained, path.parent)
     return check, comparison
 
@@ -97,20 +96,3 @@ def quantize(file: Path, result: Path, float32_nodes: Sequence[str]) -> None:
     quantized = onnx.load(result)
     onnx.helper.set_model_props(quantized, {entry.key: entry.value for entry in onnx.load(file).metadata_props})
     result.write_bytes(quantized.SerializeToString())
-
-
-def _refuse(comparison: Comparison, min_agreement: float, max_miou_loss: float) -> None:
-    if comparison.agreement < min_agreement:
-        raise ConfigError(
-            f"in 8 bits only {100 * comparison.agreement:.2f} % of the points keep their class; the limit is "
-            f"{100 * min_agreement:g} %",
-            where=f"min_agreement={min_agreement}",
-            remedy="Use format=onnx, or lower the limit.",
-        )
-    if comparison.miou_loss > max_miou_loss:
-        raise ConfigError(
-            f"8 bits lose {100 * comparison.miou_loss:.2f} percentage points of mIoU, more than the limit of "
-            f"{100 * max_miou_loss:g}",
-            where=f"max_miou_loss={max_miou_loss}",
-            remedy="Use format=onnx, or raise the limit.",
-        )

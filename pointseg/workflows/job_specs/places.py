@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pointseg.azure.assets import kind_of_address
-from pointseg.core.addresses import is_registered_model, is_remote
+from pointseg.core.addresses import is_registered_model, is_remote, is_shipped_model
 from pointseg.core.config import READS, keys_of
 from pointseg.core.errors import ConfigError
 from pointseg.engine.training.run_folder import RunFolder
@@ -22,6 +22,7 @@ __all__ = ["data_along", "input_name", "places_read", "results_of", "value_of"]
 
 log = logging.getLogger(__name__)
 
+MODELS = ("against", "checkpoint", "init", "run")  # keys that name a model
 ENDINGS = (".yaml", ".yml")  # of a label map of one's own; the shipped ones have names
 SCORED = ("evaluate", "export", "report")  # verbs that take the data of the model's run
 
@@ -67,8 +68,9 @@ def places_read(kind: type, values: Mapping[str, Any], mode: Any = "mount") -> t
 
 
 def _place(key: str, value: str, mode: Any) -> Place | None:
-    """Where a value points; None for one that is no place, such as a shipped label map or a registered model."""
-    if is_registered_model(value) or (key.endswith("labels") and not value.endswith(ENDINGS)):
+    """Where a value points; None for one that is no place, such as a shipped label map or model, or a registered model."""
+    in_package = is_shipped_model(value) if key in MODELS else key.endswith("labels") and not value.endswith(ENDINGS)
+    if in_package or is_registered_model(value):
         return None
     if is_remote(value):
         return Place(value, kind_of_address(key, value), mode, key)
@@ -104,7 +106,7 @@ def data_along(verb: str, values: dict[str, Any]) -> tuple[dict[str, Any], dict[
         return values, {}
     data = data_of_run(values["data"], str(values[key]), values.get("models") or ())
     assets = RunFolder(path.parent).describe().get("inputs", {})  # of a run that was made by a job
-    only_compared = verb == "export" and values["format"] != "onnx-int8"
+    only_compared = verb == "export" and values["format"] not in ("onnx-int8", "half")
     named = dict(values["data"])
     for name in DATA_READS:
         value = data.get(name)

@@ -10,12 +10,12 @@ from pointseg.workflows.settings.shared import SPLITS, TrackingConfig, untracked
 
 __all__ = ["FORMATS", "ExportConfig"]
 
-FORMATS = ("onnx", "onnx-int8", "triton")
+FORMATS = ("onnx", "onnx-int8", "triton", "half")
 
 
 @dataclass
 class ExportConfig:
-    """Write a trained model as ONNX, 8-bit ONNX or a Triton model repository, checked and compared.
+    """Write a trained model as ONNX, 8-bit ONNX, a Triton model repository or a smaller bundle, checked and compared.
 
     Example:
         >>> ExportConfig(checkpoint="outputs/2026-11-21/10-15-00", format="onnx-int8", output="export")
@@ -28,11 +28,15 @@ class ExportConfig:
         MAPPING,
     )
     tracking: TrackingConfig = section(untracked, "where a registered model is looked up; nothing is recorded")
-    checkpoint: str | None = key(None, "a .ckpt, a run folder (its best), a bundle, or models:/NAME@ALIAS", READS)
+    checkpoint: str | None = key(
+        None,
+        "a .ckpt, a run folder (its best), a bundle, models:/NAME@ALIAS, or street: the model in this package",
+        READS,
+    )
     models: list[str] = key(
         [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
     )
-    format: str = key("onnx", "format to write", choices=FORMATS)
+    format: str = key("onnx", "format to write; half: a bundle in half precision", choices=FORMATS)
     output: str | None = key(None, "folder for the result; null: this run's own folder", WRITES)
     split: str = key(
         "val",
@@ -41,8 +45,8 @@ class ExportConfig:
         heading="The exported model is compared with what it was made from.",
     )
     scans: int = key(
-        4, "scans to compare on, spread over the split; 0: no comparison on scans (format=onnx-int8 needs them)"
+        4, "scans to compare on, spread over the split; 0: no comparison on scans (format=onnx-int8 and half need them)"
     )
-    min_agreement: float = key(0.97, "onnx-int8 is refused if a smaller share of the points keeps its class")
-    max_miou_loss: float = key(0.01, "onnx-int8 is refused if it loses more mIoU; 0.01 is one percentage point")
+    min_agreement: float = key(0.97, "onnx-int8 or half is refused if a smaller share of the points keeps its class")
+    max_miou_loss: float = key(0.01, "onnx-int8 or half is refused if it loses more mIoU; 0.01 is one percentage point")
     seed: int = key(0, "random seed")

@@ -1,4 +1,4 @@
-"""Export a trained model as ONNX, 8-bit ONNX or a Triton model repository, checked and compared."""
+"""Export a trained model as ONNX, 8-bit ONNX, a Triton model repository or a smaller bundle, checked and compared."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ __all__ = ["Exported", "export"]
 log = logging.getLogger(__name__)
 
 RECORD = "export.json"
+CHANGES = ("onnx-int8", "half")  # formats whose labels are not quite the model's
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,15 @@ class Exported:
     """The result of an export.
 
     Attributes:
-        model: the `.onnx` file.
+        model: the `.onnx` file; of format=half, the weights.
         files: all that were written.
-        check: how far the logits of the float32 file are from those of the model.
+        check: how far the logits of the float32 file are from those of the model; None for format=half.
         comparison: of both on scans; None where they were not compared.
     """
 
     model: Path
     files: list[Path]
-    check: ExportCheck
+    check: ExportCheck | None
     comparison: Comparison | None
 
 
@@ -72,16 +73,16 @@ def export(config: ExportConfig, *, folder: str | Path | None = None, progress: 
     with _removed_if_empty(where):
         check_writable(where, "output" if config.output else "hydra.run.dir")
         trained = bundle.load(fetched_checkpoint(checkpoint, config.tracking, Path.cwd()), models=config.models)
-        write = _write_int8 if config.format == "onnx-int8" else _write_float
+        write = {"onnx-int8": _write_int8, "half": _write_half}.get(config.format, _write_float)
         model, check, comparison = write(config, trained, where, progress)
         content = {
             "format": config.format,
             "model": str(model.relative_to(where)),
-            "check": {"difference": check.difference, "largest": check.largest},
+            "check": {"difference": check.difference, "largest": check.largest} if check else None,
             "comparison": comparison.to_dict() if comparison else None,
         }
         write_json(where / RECORD, content)
-    log.info("Exported %s as %s: %s", checkpoint, config.format, check)
+    log.info("Exported %s as %s%s", checkpoint, config.format, f": {check}" if check else "")
     if comparison:
         log.info("\n%s\n", comparison)
     settings = [model.parent.parent / "config.pbtxt"] if config.format == "triton" else []
@@ -95,13 +96,13 @@ def _checked(config: ExportConfig) -> str:
     """The checkpoint, after everything that can be checked without it."""
     checkpoint = required(config.checkpoint, "checkpoint", "Name it: checkpoint=RUN_FOLDER.")
     check_choices(config)
-    if config.scans < 0 or (config.scans == 0 and config.format == "onnx-int8"):
+    if config.scans < 0 or (config.scans == 0 and config.format in CHANGES):
         raise ConfigError(
-            "8 bits must be compared with 32 bits on scans" if config.scans == 0 else f"{config.scans} is negative",
+            "fewer bits must be compared with 32 bits on scans" if config.scans == 0 else f"{config.scans} is negative",
             where="scans",
             remedy="Give 1 or more.",
         )
-    for package in ("onnx", "onnxruntime"):
+    for package in () if config.format == "half" else ("onnx", "onnxruntime"):
         needed(package, "export", "ONNX")
     return checkpoint
 
@@ -168,6 +169,25 @@ def _write_int8(
         progress=progress("comparing"),
     )
     return folder / bundle.EXPORT, check, comparison
+
+
+def _write_half(
+    config: ExportConfig, trained: bundle.TrainedModel, folder: Path, progress: Progress
+) -> tuple[Path, None, Comparison]:
+    from pointseg.exporting.half_bundle import export_half_bundle
+
+    data = _data(config, trained)
+    written, comparison = export_half_bundle(
+        trained,
+        folder,
+        data.source(config.split, progress(f"{config.split} scans")),
+        label_map=data.label_map,
+        scans=config.scans,
+        min_agreement=config.min_agreement,
+        max_miou_loss=config.max_miou_loss,
+        progress=progress("comparing"),
+    )
+    return written / bundle.WEIGHTS, None, comparison
 
 
 def _write_float(
