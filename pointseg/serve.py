@@ -1,5 +1,6 @@
 """Answer requests for labels over HTTP, with a page to try it. Needs the extra serve.
 
+  python -m pointseg.serve                                                 the model in this package
   python -m pointseg.serve checkpoint=RUN_FOLDER                           http://127.0.0.1:8000, for this machine only
   python -m pointseg.serve checkpoint=models:/pointnet-semseg@champion tracking.uri=mlruns.db port=0 threads=4
   python -m pointseg.serve checkpoint=BUNDLE host=0.0.0.0 key_file=/run/secrets/key tls.certificate=cert.pem tls.key=key.pem
@@ -9,7 +10,8 @@
   curl --data-binary @000000.bin -H 'Content-Type: application/octet-stream' http://127.0.0.1:8000/score
 
 The extra, and one for kinds of files: python -m pip install -c environments/constraints.txt -e '.[serve,formats]'
-checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, an export, or models:/NAME@ALIAS of the MLflow registry.
+checkpoint is a .ckpt, a run folder (its best.ckpt), a bundle folder, an export, models:/NAME@ALIAS of the MLflow registry,
+or street: the model in this package, which is taken where none is named.
 SIGTERM and Ctrl-C finish what is in flight. POST /admin/reload takes a newer model without losing a request.
 """
 

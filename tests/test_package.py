@@ -44,6 +44,8 @@ from pointseg.jobs.spec import JobSpec
 job = write_job(JobSpec("pointseg.train"), AzureCompute(cluster="gpu-cluster"), pathlib.Path("job"))
 assert "torch==" in (job.parent / "conda.yaml").read_text()
 assert (job.parent / "code/pointseg/configs/train.yaml").is_file()
+assert (job.parent / "code/pointseg/core/shipped_models/street/weights.safetensors").is_file()
+assert pointseg.Predictor.load("street").label_map.num_classes == 19
 import hydra
 with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
     assert hydra.compose("train", ["+experiment=kitti"]).trainer.max_epochs == 8

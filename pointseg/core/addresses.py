@@ -1,4 +1,4 @@
-"""Names of models and data that are not paths of this machine: registered models, and addresses in a cloud.
+"""Names of models and data that are not paths of this machine: registered and shipped models, and addresses in a cloud.
 
 A higher room sets the function that fetches registered models (see `fetch_models_with`), for only `tracking` uses MLflow.
 """
@@ -11,10 +11,21 @@ from pathlib import Path
 
 from pointseg.core.errors import TrackingError
 
-__all__ = ["fetch_model", "fetch_models_with", "is_registered_model", "is_remote", "split_registered_model"]
+__all__ = [
+    "SHIPPED",
+    "fetch_model",
+    "fetch_models_with",
+    "is_registered_model",
+    "is_remote",
+    "is_shipped_model",
+    "shipped_model",
+    "split_registered_model",
+]
 
 REGISTERED = "models:/"
 REGISTERED_MODEL = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/([0-9]+|latest))")
+SHIPPED = ("street",)  # models inside this package
+SHIPPED_MODELS = Path(__file__).parent / "shipped_models"
 REMOTE = re.compile(r"(azureml:|https?://|abfss?://|wasbs?://)")
 
 _fetchers: list[Callable[[str], Path]] = []
@@ -28,6 +39,26 @@ def is_registered_model(name: str | Path | None) -> bool:
         True
     """
     return name is not None and str(name).startswith(REGISTERED)
+
+
+def is_shipped_model(name: str | Path | None) -> bool:
+    """Whether a name is that of a model inside this package; a folder of the same name is `./street`.
+
+    Example:
+        >>> is_shipped_model("street"), is_shipped_model("./street")
+        (True, False)
+    """
+    return name is not None and str(name) in SHIPPED
+
+
+def shipped_model(name: str | Path) -> Path:
+    """The bundle of a model inside this package.
+
+    Example:
+        >>> shipped_model("street").name
+        'street'
+    """
+    return SHIPPED_MODELS / str(name)
 
 
 def split_registered_model(name: str) -> tuple[str, str | None, str | None]:

@@ -21,7 +21,7 @@ __all__ = ["arguments_of", "build", "check_keys", "find", "is_target", "nearest"
 TARGET, ARGS, PARTIAL = "_target_", "_args_", "_partial_"
 OWN = (TARGET, ARGS, PARTIAL, "_recursive_", "_convert_")
 # keys of a section that its class is not told, for they say how it is used: section -> names
-BESIDE = {"optimizer": ("decay",), "scheduler": ("interval", "monitor")}
+BESIDE = {"optimizer": ("decay", "rates"), "scheduler": ("interval", "monitor")}
 
 
 def target(what: Callable[..., Any], /, **arguments: Any) -> dict[str, Any]:

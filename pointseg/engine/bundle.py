@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pointseg.core.addresses import is_shipped_model, shipped_model
 from pointseg.core.errors import CheckpointError, DamagedCheckpoint, OutputError, PointsegError
 from pointseg.core.files import expanded, is_file, is_there, write_text
 from pointseg.core.labels import LabelMap
@@ -104,8 +105,11 @@ class TrainedModel:
         return cls(make(features, label_map).eval(), features, label_map, inference, provenance, statistics)
 
 
-def save_bundle(folder: str | Path, trained: TrainedModel) -> Path:
+def save_bundle(folder: str | Path, trained: TrainedModel, *, half: bool = False) -> Path:
     """Write a bundle. The folder appears whole, in place of an older one.
+
+    Args:
+        half: store matrices and convolutions, which are nearly all of it, in half precision.
 
     Raises:
         OutputError: if it cannot be written.
@@ -115,6 +119,8 @@ def save_bundle(folder: str | Path, trained: TrainedModel) -> Path:
     try:
         temporary.mkdir(parents=True)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
+        if half:  # not the statistics of normalisation, of which some are too large or small for it
+            weights = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in weights.items()}
         save_file(weights, temporary / WEIGHTS)
         with open(temporary / WEIGHTS, "rb") as written:
             os.fsync(written.fileno())
@@ -153,11 +159,14 @@ def _replace_folder(new: Path, folder: Path) -> None:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """What `checkpoint=` names: a `.ckpt` file, a bundle, or a run folder (its best checkpoint, else its bundle).
+    """What `checkpoint=` names: a `.ckpt` file, a bundle, a run folder (its best checkpoint, else its bundle), or a model
+    inside this package by its name.
 
     Raises:
         CheckpointError: if there is none.
     """
+    if is_shipped_model(path):
+        return shipped_model(path)
     given = expanded(path)
     if is_file(given) or is_file(given / DESCRIPTION):
         return given
@@ -167,12 +176,14 @@ def find_checkpoint(path: str | Path) -> Path:
     raise CheckpointError(
         "there is no checkpoint" if is_there(given) else "the checkpoint does not exist",
         where=path,
-        remedy="Name a .ckpt file, a run folder with checkpoints/, or a bundle with model.yaml.",
+        remedy="Name a .ckpt file, a run folder with checkpoints/, a bundle with model.yaml, or street.",
     )
 
 
 def holds_export(path: str | Path) -> bool:
     """Whether a path names an exported ONNX model rather than a torch model."""
+    if is_shipped_model(path):
+        return False
     path = expanded(path)
     return path.suffix == ".onnx" or (is_file(path / EXPORT) and not is_file(path / WEIGHTS))
 

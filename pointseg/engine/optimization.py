@@ -7,6 +7,8 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from torch import nn
@@ -23,7 +25,9 @@ __all__ = [
     "adamw",
     "build_optimizer",
     "build_schedule",
+    "freeze",
     "make_optimizer",
+    "relative_rates",
     "warmup_cosine",
 ]
 
@@ -120,8 +124,69 @@ def warmup_cosine(warmup_steps: int = 100, final_lr_ratio: float = 0.01) -> Sche
     return Schedule(make, "step")
 
 
-def make_optimizer(module: nn.Module, make: OptimizerMaker, *, decay_all: bool = False) -> Optimizer:
-    """The optimizer of all parameters, with weight decay on matrices only, or on everything with `decay_all`.
+def relative_rates(names: Iterable[str], rates: Mapping[str, float]) -> dict[str, float]:
+    """The learning rate of each parameter relative to the optimizer's: that of the last pattern it matches, else 1.
+
+    Args:
+        names: of the parameters, and of buffers such as BatchNorm's statistics.
+        rates: by patterns such as "head.*"; 0: frozen.
+
+    Raises:
+        ConfigError: for a negative rate, a pattern without a parameter, or if all are frozen.
+
+    Example:
+        >>> relative_rates(["encoder.weight", "head.weight"], {"encoder.*": 0.1})
+        {'encoder.weight': 0.1, 'head.weight': 1.0}
+    """
+    names = list(names)
+    found = dict.fromkeys(names, 1.0)
+    for pattern, rate in rates.items():
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        where = f"optimizer.rates.{pattern}"
+        if not matching:
+            parts = ", ".join(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in names))
+            raise ConfigError("no parameter of the model has such a name", where=where, remedy=f"Parts: {parts}.")
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
+            raise ConfigError(
+                f"{rate!r} is not a rate", where=where, remedy="Give 0 to freeze, 1 to leave it as it is."
+            )
+        found.update(dict.fromkeys(matching, float(rate)))
+    if names and not any(found.values()):
+        raise ConfigError("all parameters are frozen", where="optimizer.rates", remedy="Leave some to be trained.")
+    return found
+
+
+def freeze(model: nn.Module, rates: Mapping[str, float]) -> list[nn.Module]:
+    """Freeze the parameters whose rate is 0, and statistics such as BatchNorm's.
+
+    Args:
+        rates: of `relative_rates`, of parameters and buffers.
+
+    Returns:
+        The modules whose statistics are frozen, in eval mode: whoever calls `train` has to leave them in it.
+    """
+    for name, parameter in model.named_parameters():
+        if rates.get(name) == 0:
+            parameter.requires_grad_(False)
+    at_rest = []
+    for prefix, module in model.named_modules():
+        names = [f"{prefix}.{name}" if prefix else name for name, _ in module.named_buffers(recurse=False)]
+        if names and all(rates.get(name) == 0 for name in names):
+            at_rest.append(module.eval())
+    return at_rest
+
+
+def make_optimizer(
+    module: nn.Module,
+    make: OptimizerMaker,
+    *,
+    decay_all: bool = False,
+    rates: Mapping[str, float] = MappingProxyType({}),
+) -> Optimizer:
+    """The optimizer of all parameters that are trained, with weight decay on matrices only; with `decay_all` on everything.
+
+    Args:
+        rates: relative learning rates by name, of `relative_rates`; 1 for others.
 
     Raises:
         ConfigError: if it cannot be made of these parameters, or needs the loss several times a step.
@@ -136,11 +201,22 @@ def make_optimizer(module: nn.Module, make: OptimizerMaker, *, decay_all: bool =
             where="optimizer",
             remedy="Use an optimizer whose step() needs no closure, such as torch.optim.AdamW.",
         )
-    parameters = list(module.parameters())
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1 or decay_all]},
-        {"params": [p for p in parameters if p.ndim <= 1 and not decay_all], "weight_decay": 0.0},
-    ]
+    trained = [(rates.get(name, 1.0), p) for name, p in module.named_parameters() if p.requires_grad]
+    if lr is None and any(rate != 1 for rate, _ in trained):
+        raise ConfigError(
+            "rates are relative to a rate that is not given", where="optimizer.rates", remedy="Set optimizer.lr."
+        )
+    groups: list[dict[str, Any]] = []
+    for rate in sorted({rate for rate, _ in trained}, reverse=True):
+        own = {} if lr is None or rate == 1 else {"lr": rate * lr}
+        groups += [
+            {"params": [p for r, p in trained if r == rate and (p.ndim > 1 or decay_all)], **own},
+            {
+                "params": [p for r, p in trained if r == rate and p.ndim <= 1 and not decay_all],
+                "weight_decay": 0.0,
+                **own,
+            },
+        ]
     return _call(make, [group for group in groups if group["params"]], Optimizer, "optimizer")
 
 
@@ -156,8 +232,8 @@ def _call(make: Callable[..., Any], argument: Any, of: type[Made], where: str) -
     return made
 
 
-def build_optimizer(section: Mapping[str, Any]) -> tuple[OptimizerMaker, bool]:
-    """What makes the optimizer of an `optimizer` section, and whether weight decay is on every parameter.
+def build_optimizer(section: Mapping[str, Any]) -> tuple[OptimizerMaker, bool, dict[str, float]]:
+    """What makes the optimizer of an `optimizer` section, whether weight decay is on every parameter, and the relative rates.
 
     Raises:
         ConfigError: naming what the class does not accept.
@@ -170,7 +246,8 @@ def build_optimizer(section: Mapping[str, Any]) -> tuple[OptimizerMaker, bool]:
     if decay not in ("matrices", "all"):
         what = f"weight decay cannot be on {decay!r}"
         raise ConfigError(what, where="optimizer.decay", remedy="Use matrices or all.")
-    return build({**values, PARTIAL: True}, "optimizer"), decay == "all"
+    rates = dict(values.pop("rates", None) or {})
+    return build({**values, PARTIAL: True}, "optimizer"), decay == "all", rates
 
 
 def build_schedule(section: Mapping[str, Any]) -> Schedule:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.distributed as dist
@@ -33,7 +33,15 @@ from pointseg.engine.finite_steps import FiniteSteps
 from pointseg.engine.gradient_clipping import GradientClipping
 from pointseg.engine.inference import inference_settings
 from pointseg.engine.losses import LossTerm, WeightedLoss, default_loss
-from pointseg.engine.optimization import OptimizerMaker, Schedule, adamw, make_optimizer, warmup_cosine
+from pointseg.engine.optimization import (
+    OptimizerMaker,
+    Schedule,
+    adamw,
+    freeze,
+    make_optimizer,
+    relative_rates,
+    warmup_cosine,
+)
 from pointseg.engine.scoring_module import ScoringModule
 from pointseg.models import ModelClasses, SegmentationModel
 
@@ -58,6 +66,7 @@ class SegmentationModule(ScoringModule):
         lr: peak learning rate of AdamW; 0.001.
         weight_decay: of AdamW; 0.01.
         decay_all: weight decay on every parameter; otherwise on matrices only, not on biases and BatchNorm.
+        rates: relative learning rates by patterns of names of the model's parameters; 0: frozen, as is BatchNorm of it.
         scheduler: of the learning rate; None for `WarmupCosine` with the next two settings.
         warmup_steps: linear warm-up from 0; 100.
         final_lr_ratio: last learning rate relative to the peak; 0.01.
@@ -93,6 +102,7 @@ class SegmentationModule(ScoringModule):
         lr: float | None = None,
         weight_decay: float | None = None,
         decay_all: bool = False,
+        rates: Mapping[str, float] | None = None,
         scheduler: Schedule | None = None,
         warmup_steps: int | None = None,
         final_lr_ratio: float | None = None,
@@ -117,6 +127,8 @@ class SegmentationModule(ScoringModule):
         self.loss.check(model)
         self.optimizer_maker = _given_or_default("optimizer", optimizer, adamw, lr=lr, weight_decay=weight_decay)
         self.decay_all = decay_all
+        self.rates = relative_rates(model.state_dict(), rates or {})
+        self._at_rest = freeze(model, self.rates)
         cosine = {"warmup_steps": warmup_steps, "final_lr_ratio": final_lr_ratio}
         self.schedule: Schedule = _given_or_default("scheduler", scheduler, warmup_cosine, **cosine)
         self.schedule.scheduler(self.make_optimizer(), lambda: 1000)  # refuses wrong settings now, not in training
@@ -213,7 +225,15 @@ class SegmentationModule(ScoringModule):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """A new optimizer of all parameters."""
-        return make_optimizer(self, self.optimizer_maker, decay_all=self.decay_all)
+        rates = {f"model.{name}": rate for name, rate in self.rates.items()}
+        return make_optimizer(self, self.optimizer_maker, decay_all=self.decay_all, rates=rates)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`; what is frozen keeps its statistics."""
+        super().train(mode)
+        for module in self._at_rest:
+            module.eval()
+        return self
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer()

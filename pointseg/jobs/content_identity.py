@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pointseg.core.addresses import is_registered_model, is_remote
+from pointseg.core.addresses import is_registered_model, is_remote, is_shipped_model, shipped_model
 
 __all__ = ["content_identity"]
 
@@ -26,7 +26,7 @@ def content_identity(path: str) -> str | None:
     """
     if not path or is_remote(path) or is_registered_model(path):
         return path or None
-    place = Path(path).expanduser()
+    place = shipped_model(path) if is_shipped_model(path) else Path(path).expanduser()
     if place.is_file():
         return f"file {_hash([place], place.parent)}"
     if (place / STORE).is_file():

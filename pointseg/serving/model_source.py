@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pointseg.core.addresses import is_registered_model
+from pointseg.core.addresses import is_registered_model, is_shipped_model
 from pointseg.core.errors import PointsegError
 from pointseg.core.files import expanded
 from pointseg.engine.prediction.output import model_identity
@@ -70,9 +70,9 @@ class Source:
             finally:
                 _remove_copy(Path(path))
         else:
-            path = self.start_dir / expanded(wanted)
-            predictor = self._predictor(path)
-            name, version = predictor.model.title, ""
+            shipped = is_shipped_model(wanted)
+            predictor = self._predictor(wanted if shipped else self.start_dir / expanded(wanted))
+            name, version = wanted if shipped else predictor.model.title, ""
         identity = model_identity(predictor.trained)
         return Served(predictor, {"name": name, "version": version or identity[:12], "sha256": identity})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pointseg import tracking
-from pointseg.core.addresses import is_registered_model
+from pointseg.core.addresses import is_registered_model, is_shipped_model
 from pointseg.core.errors import ConfigError
 from pointseg.core.files import expanded, is_file
 from pointseg.tracking.model_download import find_model
@@ -38,5 +38,7 @@ def fetched_checkpoint(checkpoint: str, store: TrackingConfig, start_dir: Path) 
     if is_registered_model(checkpoint):
         registry = tracking.resolve_uri(store.uri, start_dir) or "auto"
         return tracking.download_model(checkpoint, registry, start_dir)
+    if is_shipped_model(checkpoint):
+        return checkpoint
     folder = expanded(checkpoint)
     return find_model(folder) if is_file(folder / "MLmodel") else checkpoint

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pointseg.core.addresses import is_registered_model
+from pointseg.core.addresses import is_registered_model, is_shipped_model
 from pointseg.core.files import expanded, is_file
 from pointseg.core.saved_configuration import read_saved, refuse_foreign_classes
 
@@ -15,7 +15,7 @@ __all__ = ["read_run_config", "run_config_of"]
 
 def run_config_of(checkpoint: str | None) -> Path | None:
     """The config.yaml of the run folder that a checkpoint lies in or is, if there is one."""
-    if not checkpoint or is_registered_model(checkpoint):
+    if not checkpoint or is_registered_model(checkpoint) or is_shipped_model(checkpoint):
         return None
     path = expanded(checkpoint).absolute()  # from within a run folder, "best.ckpt" has no parents of its own
     for folder in (path, path.parent, path.parent.parent):

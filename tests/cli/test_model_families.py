@@ -142,6 +142,16 @@ def test_a_training_begins_with_the_weights_of_another(run_folder: Path, family:
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in learned)
 
 
+def test_what_is_frozen_stays_as_it_was(run_folder: Path, family: str, tmp_path: Path) -> None:
+    rates = "optimizer.rates={*: 0, head*: 1}"
+    words = [*COMMON, *FAMILIES[family][0], rates, "trainer.ema_decay=null", f"init={run_folder}"]
+    succeed(run("train", *words, "tracking=off", "hydra.run.dir=run", cwd=tmp_path))
+    before, after = weights(run_folder), weights(tmp_path / "run")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert sorted(name for name in changed if not name.startswith("head")) == []
+
+
 def test_weights_of_another_form_are_refused_before_the_data_are_read(
     run_folder: Path, family: str, tmp_path: Path
 ) -> None:

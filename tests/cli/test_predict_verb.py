@@ -13,9 +13,11 @@ import laspy
 import numpy as np
 import pytest
 from conftest import scan_points
+from PIL import Image
 from verbs import command, kitti_folder, own_environment, run, spawn, succeed, trained_run
 
 from pointseg.engine.predictor import Predictor
+from pointseg.pages.figures import on_dark
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,22 @@ def test_bad_files_end_with_code_2_and_the_list(run_folder: Path, tmp_path: Path
     assert sorted(hashes(tmp_path / "out")) == ["000.label", "002.label"]
 
 
+def test_a_picture_has_the_colours_of_the_labels(run_folder: Path, tmp_path: Path) -> None:
+    scans = write_scans(tmp_path / "in")
+    (scans / "001.bin").write_bytes(b"123")
+    words = [f"checkpoint={run_folder}", "input=in", "output=out", "picture=seen/labels.png"]
+    assert run("predict", *words, cwd=tmp_path).code == 2
+    with Image.open(tmp_path / "seen/labels.png") as picture:
+        seen = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0).astype(int)
+    label_map = Predictor.load(run_folder).label_map
+    labels = np.concatenate([np.fromfile(file, "<u4") for file in (tmp_path / "out").glob("*.label")])
+    train_ids, counts = np.unique(label_map.to_train(labels), return_counts=True)
+    common = train_ids[counts > 100]
+    assert len(common)
+    for color in np.rint(255 * on_dark(label_map)[common]):  # antialiased points may miss it by a little
+        assert np.abs(seen - color).sum(axis=1).min() < 12
+
+
 def test_stop_ends_with_code_1(run_folder: Path, tmp_path: Path) -> None:
     scans = write_scans(tmp_path / "in")
     (scans / "001.bin").write_bytes(b"123")
@@ -96,6 +114,8 @@ def test_stop_ends_with_code_1(run_folder: Path, tmp_path: Path) -> None:
         ("remission_scale=big", "remission_scale"),
         ("accelerator=tpu", "accelerator"),
         ("overwrit=true", "overwrite"),
+        ("picture=a.jpg", "picture=FILE.png"),
+        ("picture=in/000.bin/a.png", "picture=in/000.bin"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(word: str, named: str, run_folder: Path, tmp_path: Path) -> None:

@@ -10,11 +10,18 @@ import torch
 from torch import nn
 
 from pointseg.core.errors import ConfigError
-from pointseg.engine.optimization import Schedule, WarmupCosine, build_optimizer, build_schedule, make_optimizer
+from pointseg.engine.optimization import (
+    Schedule,
+    WarmupCosine,
+    build_optimizer,
+    build_schedule,
+    make_optimizer,
+    relative_rates,
+)
 
 
 def optimizer_of(**section: Any) -> torch.optim.Optimizer:
-    make, decay_all = build_optimizer(section)
+    make, decay_all, _ = build_optimizer(section)
     return make_optimizer(nn.Linear(3, 2), make, decay_all=decay_all)
 
 
@@ -47,6 +54,39 @@ def test_weight_decay_on_everything_is_one_group() -> None:
 def test_an_optimizer_that_cannot_be_used_is_refused(section: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         optimizer_of(**section)
+
+
+def test_rates_of_parts_are_relative_and_go_along_with_the_schedule() -> None:
+    module = nn.ModuleDict({"encoder": nn.Linear(3, 3), "head": nn.Linear(3, 2)})
+    make, _, given = build_optimizer({"_target_": "torch.optim.SGD", "lr": 0.2, "rates": {"encoder.*": 0.1}})
+    rates = relative_rates((name for name, _ in module.named_parameters()), given)
+    optimizer = make_optimizer(module, make, rates=rates)
+    assert [(group["lr"], len(group["params"])) for group in optimizer.param_groups] == [
+        (0.2, 1),
+        (0.2, 1),
+        (pytest.approx(0.02), 1),
+        (pytest.approx(0.02), 1),
+    ]
+    scheduler = build_schedule({"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 1, "gamma": 0.5})
+    made = scheduler.scheduler(optimizer, lambda: 10)
+    optimizer.step()
+    made.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ({"haed.*": 1.0}, r"no parameter of the model has such a name: optimizer\.rates\.haed.*Parts: encoder.*, head"),
+        ({"head.*": -1}, r"-1 is not a rate: optimizer\.rates\.head"),
+        ({"head.*": "fast"}, r"'fast' is not a rate"),
+        ({"head.*": True}, r"True is not a rate"),
+        ({"*": 0}, r"all parameters are frozen: optimizer\.rates"),
+    ],
+)
+def test_rates_that_cannot_be_are_refused(rates: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        relative_rates(["encoder.weight", "head.weight"], rates)
 
 
 def rates(schedule: Schedule, steps: int, planned: int = 100) -> list[float]:

@@ -213,7 +213,9 @@ class Reader:
         if verb == "train" and not keys & {"data.root", "resume", "rerun"}:
             more += SMALL_WORLD
         if any(word.startswith("+experiment=kitti_") for word in words):  # not PointNet
-            more = [*OTHER_MODEL, *(word for word in more if word not in SMALL_MODEL)]
+            whole = "init=street" in words  # begins with the weights of the whole model
+            other = [word for word in OTHER_MODEL if not (whole and word.startswith("model."))]
+            more = [*other, *(word for word in more if word not in SMALL_MODEL)]
         if verb in ("prepare", "pipeline") and "input" not in keys:
             more += WORLD
         return [*words, *(word for word in more if key_of(word) not in keys)]

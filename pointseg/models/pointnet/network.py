@@ -133,7 +133,8 @@ class PointNetSeg(PointNetLayers):
         rows = Rows(features.shape[:2], mask)
         x = rows.take(features)  # (M, F)
         penalty = features.new_zeros(())
-        if self.implementation != "plain" and self.training:
+        # where a part is frozen, its statistics are those of prediction, which the fast form of training does not use
+        if self.implementation != "plain" and all(module.training for module in self.modules()):
             logits_MK, matrix = pointnet_training.logits_and_transform(self, x, rows)
             return rows.put(logits_MK), penalty if matrix is None else orthogonality_penalty(matrix)
         if self.input_transform is not None:

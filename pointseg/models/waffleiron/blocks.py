@@ -68,11 +68,11 @@ class Embedding(nn.Module):
         """(V, C)"""
         with torch.autocast(x_VF.device.type, enabled=False):  # half precision would round coordinates to decimetres
             x_VF = x_VF.float() if x_VF.dtype in (torch.float16, torch.bfloat16) else x_VF
-            scale_F, shift_F = scale_and_shift(self.norm, moments(x_VF) if self.training else None)
+            scale_F, shift_F = scale_and_shift(self.norm, moments(x_VF) if self.norm.training else None)
             weight_CF, bias_C = self.point.weight, self.point.bias
             own_VC = functional.linear(x_VF, weight_CF * scale_F, bias_C + weight_CF @ shift_F)
             differences_VQF = x_VF[neighbours_VQ] - x_VF[:, None]
-            moments_of = _linear_moments(differences_VQF.flatten(0, 1)) if self.training else None
+            moments_of = _linear_moments(differences_VQF.flatten(0, 1)) if self.difference_norm.training else None
             weight_EF, bias_E = self.folded(scale_F, moments_of)
         around = [self._response(part_vQF, weight_EF, bias_E) for part_vQF in differences_VQF.split(PARTS)]
         joined_VC: Tensor = self.join(torch.cat([own_VC, torch.cat(around).to(own_VC.dtype)], dim=1))
@@ -151,7 +151,7 @@ class SpatialMix(nn.Module):
             if isinstance(self.norm, nn.LayerNorm):
                 normalised: Tensor = self.norm(x_VC)
                 return plane.groups.sum(normalised) / (counts_O1 + SMALL)
-            scale_C, shift_C = scale_and_shift(self.norm, moments(x_VC) if self.training else None)
+            scale_C, shift_C = scale_and_shift(self.norm, moments(x_VC) if self.norm.training else None)
             share_O1 = 1.0 / (counts_O1 + SMALL)
             return torch.addcmul(counts_O1 * share_O1 * shift_C, plane.groups.sum(x_VC), share_O1 * scale_C)
 
@@ -186,7 +186,7 @@ class ChannelMix(nn.Module):
         if isinstance(self.norm, nn.LayerNorm):
             hidden_VC: Tensor = self.first(self.norm(x_VC))
             return hidden_VC
-        scale_C, shift_C = scale_and_shift(self.norm, moments(x_VC) if self.training else None)
+        scale_C, shift_C = scale_and_shift(self.norm, moments(x_VC) if self.norm.training else None)
         weight, bias = self.first.weight, self.first.bias
         if torch.is_autocast_enabled(
             x_VC.device.type

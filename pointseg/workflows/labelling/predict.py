@@ -25,6 +25,7 @@ from pointseg.workflows.labelling.labelled_files import (
     log_predicted,
     refuse_failed,
 )
+from pointseg.workflows.labelling.picture import check_picture, draw_labels
 from pointseg.workflows.model_location import fetched_checkpoint, required
 from pointseg.workflows.settings.predict import PredictConfig
 
@@ -56,7 +57,7 @@ def predict(config: PredictConfig, *, progress: Progress = silent) -> Predicted:
     checkpoint = required(config.checkpoint, "checkpoint", "Name it: checkpoint=RUN_FOLDER.")
     source = required(config.input, "input", "Name a file, a folder or a pattern: input=SCANS.")
     check_remission_scale(config.remission_scale)
-    output = _labels_folder(config)
+    output, picture = _labels_folder(config), check_picture(config.picture)
     ranks, views = ranks_of_environment(), Views(**asdict(config.views))
     if config.submission:
         submission.check_submittable(config.submission, source, ranks.world)
@@ -92,6 +93,8 @@ def predict(config: PredictConfig, *, progress: Progress = silent) -> Predicted:
     if views.count > 1:
         log.info("  each predicted from %d views, which takes as many times longer", views.count)
     wait_for_others(ranks)
+    if picture is not None and ranks.rank == 0:
+        draw_labels(predictor, items, picture, remission_scale=config.remission_scale, columns=config.columns)
     refuse_failed(predicted, len(items), source)
     if config.submission:
         submission.pack_archive(config.submission, output, source, progress)

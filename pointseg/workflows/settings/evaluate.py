@@ -25,7 +25,11 @@ class EvaluateConfig:
         MAPPING,
     )
     tracking: TrackingConfig = section(untracked, "where the scores are recorded")
-    checkpoint: str | None = key(None, "a .ckpt, a run folder (its best), a bundle, or models:/NAME@ALIAS", READS)
+    checkpoint: str | None = key(
+        None,
+        "a .ckpt, a run folder (its best), a bundle, models:/NAME@ALIAS, or street: the model in this package",
+        READS,
+    )
     models: list[str] = key(
         [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
     )

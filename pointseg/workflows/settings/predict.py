@@ -22,7 +22,9 @@ class PredictConfig:
 
     tracking: TrackingConfig = section(untracked, "where a registered model is looked up; nothing is recorded")
     checkpoint: str | None = key(
-        None, "a .ckpt, a run folder (its best), a bundle, an export, or models:/NAME@ALIAS", READS
+        "street",
+        "a .ckpt, a run folder (its best), a bundle, an export, models:/NAME@ALIAS, or street: the model in this package",
+        READS,
     )
     models: list[str] = key(
         [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
@@ -57,5 +59,8 @@ class PredictConfig:
     )
     views: ViewsConfig = section(
         ViewsConfig, "test-time augmentation: each cloud predicted from so many views, the probabilities averaged"
+    )
+    picture: str | None = key(
+        None, "FILE.png: up to nine of the clouds from above, in the colours of their classes", WRITES
     )
     accelerator: str = key("auto", "device to compute on", choices=ACCELERATORS)

@@ -50,7 +50,9 @@ class ServeConfig:
 
     tracking: TrackingConfig = section(TrackingConfig, "where models:/NAME@ALIAS is looked up")
     checkpoint: str | None = key(
-        None, "a .ckpt, a run folder (its best), a bundle, an export, or models:/NAME@ALIAS", READS
+        "street",
+        "a .ckpt, a run folder (its best), a bundle, an export, models:/NAME@ALIAS, or street: the model in this package",
+        READS,
     )
     models: list[str] = key(
         [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT

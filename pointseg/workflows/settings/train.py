@@ -82,8 +82,8 @@ class TrainConfig:
     )
     init: str | None = key(
         None,
-        "weights to begin with: a run folder, bundle, checkpoint or models:/NAME@ALIAS of the same model; with format, a "
-        "file that others have published",
+        "weights to begin with: a run folder, bundle, checkpoint, models:/NAME@ALIAS or street, of the same model; with "
+        "format, a file that others have published",
         READS,
         heading="Weights to begin with.",
     )

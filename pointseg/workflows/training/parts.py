@@ -67,7 +67,7 @@ def build_module(
     Raises:
         ConfigError: naming the key that is wrong.
     """
-    optimizer, decay_all = build_optimizer(config.optimizer)
+    optimizer, decay_all, rates = build_optimizer(config.optimizer)
     return SegmentationModule(
         model,
         data.label_map,
@@ -75,6 +75,7 @@ def build_module(
         loss=build_loss(config.loss, class_counts=class_counts),
         optimizer=optimizer,
         decay_all=decay_all,
+        rates=rates,
         scheduler=build_schedule(config.scheduler),
         gradient_clip=None,
         accumulate=config.trainer.accumulate_grad_batches,

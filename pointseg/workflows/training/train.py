@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from pointseg.core.config_values import to_plain
 from pointseg.core.errors import ConfigError, OutputError
 from pointseg.core.files import check_writable, new_run_folder
 from pointseg.core.progress import Progress, silent
+from pointseg.core.ranks import ranks_of_environment
 from pointseg.core.redaction import redact
 from pointseg.core.targets import check_keys
 from pointseg.data.scan_datamodule import ScanDataModule
@@ -191,9 +193,13 @@ class _Run:
             log.info("  %s", line)
 
     def execute(self, pruning: EndEarly | None) -> Trained:
-        """Check, build, train, and log where the results are."""
-        began = time.perf_counter()
+        """Check, build, train, and log where the results are; nobody else may train in the folder meanwhile."""
         check_writable(self.folder.path, "hydra.run.dir")
+        with self.folder.claimed() if ranks_of_environment().rank == 0 else nullcontext():
+            return self._execute(pruning)
+
+    def _execute(self, pruning: EndEarly | None) -> Trained:
+        began = time.perf_counter()
         if not self.resumes and self.folder.begun:
             raise OutputError(
                 "the folder holds another run",
@@ -207,7 +213,7 @@ class _Run:
         data = build_training_data(self.config, features)
         model = build_model(self.config, features, data.label_map.num_classes)
         if not self.resumes:
-            load_initial_weights(model, self.config)
+            load_initial_weights(model, features, data.label_map, self.config)
         _check_parts(self.config, model, data)
         callbacks = [*build_callbacks(self.config.callbacks), *([pruning] if pruning else [])]
         summary = read_all_scans(data, self.progress)
