@@ -48,7 +48,7 @@ FAMILIES = {
             "data.trained.count=100",
             "data.lasermix.probability=0.5",
         ],
-        {"channels": 8, "width": 64, "beams": None, "auxiliary": [0, 2]},
+        {"channels": 8, "width": 64, "beams": None, "auxiliary": [0]},
     ),
 }
 
