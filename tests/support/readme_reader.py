@@ -26,7 +26,19 @@ MADE = ("REPORT", "STORE", "TABLES", "EXPORTED", "FILE.zip")
 CAPITALS = re.compile(r"(?<![\w-])[A-Z][A-Z_]+(?:\.zip)?(?![\w-])")
 
 TRAINING = [word for word in SMALL_TRAINING if not word.startswith("trainer.max_epochs")] + ["trainer.max_epochs=1"]
-OTHER_MODEL = ["model.channels=8", "data.points=400", "data.paste.probability=0", "inference.points_per_pass=null"]
+OTHER_MODEL = [
+    "model.channels=8",
+    "data.points=400",
+    "data.paste.probability=0",
+    "data.streets.count=0",
+    "inference.points_per_pass=null",
+]
+WHOLE_MODEL = [
+    "data.clouds_per_scan=1",
+    "data.batch_size=2",
+    "trainer.limit_train_batches=2",
+    "trainer.limit_val_batches=1",
+]
 # Smaller than what the README says, where it says it; and what is added where the command does not say it itself.
 SMALLER = {
     "synthetic.scans": "11",
@@ -165,6 +177,8 @@ class Reader:
         """One command; what was typed before is not typed again."""
         if tuple(words) in self._typed:
             return self._typed[tuple(words)]
+        if words == ACTIVATE:
+            return None
         if words == EXPORT:
             self.environment["POINTSEG_KEY"] = _exported(words)
             return None
@@ -214,8 +228,9 @@ class Reader:
             more += SMALL_WORLD
         if any(word.startswith("+experiment=kitti_") for word in words):  # not PointNet
             whole = "init=street" in words  # begins with the weights of the whole model
-            other = [word for word in OTHER_MODEL if not (whole and word.startswith("model."))]
-            more = [*other, *(word for word in more if word not in SMALL_MODEL)]
+            other = [*WHOLE_MODEL, *OTHER_MODEL[1:]] if whole else OTHER_MODEL
+            known = {key_of(word) for word in other}
+            more = [*other, *(word for word in more if word not in SMALL_MODEL and key_of(word) not in known)]
         if verb in ("prepare", "pipeline") and "input" not in keys:
             more += WORLD
         return [*words, *(word for word in more if key_of(word) not in keys)]
