@@ -246,8 +246,12 @@ def build_optimizer(section: Mapping[str, Any]) -> tuple[OptimizerMaker, bool, d
     if decay not in ("matrices", "all"):
         what = f"weight decay cannot be on {decay!r}"
         raise ConfigError(what, where="optimizer.decay", remedy="Use matrices or all.")
-    rates = dict(values.pop("rates", None) or {})
-    return build({**values, PARTIAL: True}, "optimizer"), decay == "all", rates
+    rates = values.pop("rates", None) or {}
+    if not isinstance(rates, Mapping):
+        raise ConfigError(
+            f"{rates!r} is no mapping", where="optimizer.rates", remedy="Give patterns and rates: {head.*: 0.1}."
+        )
+    return build({**values, PARTIAL: True}, "optimizer"), decay == "all", dict(rates)
 
 
 def build_schedule(section: Mapping[str, Any]) -> Schedule:

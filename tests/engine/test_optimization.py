@@ -48,6 +48,7 @@ def test_weight_decay_on_everything_is_one_group() -> None:
         ({"_target_": "torch.optim.AdamWW"}, r"optimizer\._target_. Did you mean AdamW"),
         ({"_target_": "torch.optim.SGD", "lr": -0.1}, r"-0\.1 is not positive: optimizer\.lr"),
         ({"_target_": "torch.optim.SGD", "decay": "some"}, r"optimizer\.decay"),
+        ({"_target_": "torch.optim.SGD", "rates": 5}, r"5 is no mapping: optimizer\.rates"),
         ({"lr": 0.1}, r"Give optimizer\._target_"),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pointseg.core.config import check_choices
 from pointseg.core.errors import CheckpointError, ConfigError, PointsegError
@@ -152,22 +152,25 @@ def _data(config: ExportConfig, trained: bundle.TrainedModel) -> ScanDataModule:
     return data
 
 
+def _on_scans(config: ExportConfig, trained: bundle.TrainedModel, progress: Progress) -> dict[str, Any]:
+    """What a form whose labels are not quite the model's is compared on, and how far it may differ."""
+    data = _data(config, trained)
+    return {
+        "source": data.source(config.split, progress(f"{config.split} scans")),
+        "label_map": data.label_map,
+        "scans": config.scans,
+        "min_agreement": config.min_agreement,
+        "max_miou_loss": config.max_miou_loss,
+        "progress": progress("comparing"),
+    }
+
+
 def _write_int8(
     config: ExportConfig, trained: bundle.TrainedModel, folder: Path, progress: Progress
 ) -> tuple[Path, ExportCheck, Comparison | None]:
     from pointseg.exporting.int8 import export_int8
 
-    data = _data(config, trained)
-    check, comparison = export_int8(
-        trained,
-        folder,
-        data.source(config.split, progress(f"{config.split} scans")),
-        label_map=data.label_map,
-        scans=config.scans,
-        min_agreement=config.min_agreement,
-        max_miou_loss=config.max_miou_loss,
-        progress=progress("comparing"),
-    )
+    check, comparison = export_int8(trained, folder, **_on_scans(config, trained, progress))
     return folder / bundle.EXPORT, check, comparison
 
 
@@ -176,17 +179,7 @@ def _write_half(
 ) -> tuple[Path, None, Comparison]:
     from pointseg.exporting.half_bundle import export_half_bundle
 
-    data = _data(config, trained)
-    written, comparison = export_half_bundle(
-        trained,
-        folder,
-        data.source(config.split, progress(f"{config.split} scans")),
-        label_map=data.label_map,
-        scans=config.scans,
-        min_agreement=config.min_agreement,
-        max_miou_loss=config.max_miou_loss,
-        progress=progress("comparing"),
-    )
+    written, comparison = export_half_bundle(trained, folder, **_on_scans(config, trained, progress))
     return written / bundle.WEIGHTS, None, comparison
 
 
