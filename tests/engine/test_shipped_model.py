@@ -92,6 +92,12 @@ def test_a_training_begins_with_it(tmp_path: Path) -> None:
     assert np.allclose(begun[name], shipped[name], atol=1e-4)
 
 
+def test_another_network_cannot_begin_with_it(tmp_path: Path) -> None:
+    world = ["data.scans={train: 2, val: 1, test: 1}", "data.azimuth_steps=200"]
+    done = run("train", "init=street", *world, "tracking=off", "hydra.run.dir=run", cwd=tmp_path)
+    assert "a model of another form: FRNet there, PointNetSeg here: init=street" in done.message
+
+
 @pytest.mark.real
 @pytest.mark.slow
 def test_it_knows_real_streets(predictor: Predictor, real_root: Path) -> None:

@@ -57,6 +57,8 @@ def _refuse_other_form(model: SegmentationModel, features: FeatureSpec, given: b
         for name in {**own, **other}
         if name != "num_classes" and own.get(name) != other.get(name)
     ]
+    if model.title != given.model.title:
+        differing = [f"{given.model.title} there, {model.title} here"]
     if differing:
         raise CheckpointError(
             f"a model of another form: {'; '.join(differing)}",
