@@ -2,6 +2,7 @@
 # make test      the fast tests, minutes; JOBS=N: so many files of them beside each other
 # make test-all  the slow tier as well, of which SLOW_JOBS=N files run beside each other
 # make serving-env   what Azure's inference server runs, in .venv-serving; the tests of the scoring script need it
+# make mount-env     the driver that Azure ML mounts outputs with, in .venv-mount; the tests of mounted outputs need it
 # make bench     speed against a plain PointNet; SCANS=DIR also times reading raw scans and packed ones
 # make azure-test-env   Azurite for the tests of Azure, into .azurite (apt's nodejs and npm where node is absent)
 # make docs      docs/configuration.md, docs/modules.md and docs/images/house.svg anew, from the code and configs/
@@ -11,9 +12,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SERVING := $(VENV)-serving
+MOUNT := $(VENV)-mount
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := environments/constraints.txt
 AZURITE_VERSION := 3.35.0
+MOUNT_VERSION := 2.26.0
 # test files beside each other
 JOBS ?= 2
 # of the slow tier one more than cores: its tests wait for servers, browsers and jobs, and for Azure where it asks them to
@@ -24,7 +27,7 @@ REPORT ?=
 ARGS ?=
 PORT ?= 5000
 
-.PHONY: demo bench docs serving-env azure-test-env test test-slow test-all lint ui clean help
+.PHONY: demo bench docs serving-env mount-env azure-test-env test test-slow test-all lint ui clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +49,14 @@ $(SERVING)/.ready: environments/serving.txt environments/serving-monitoring.txt
 	$(SERVING)/bin/python -m pip --disable-pip-version-check check
 	$(SERVING)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .
 	touch $@
+
+$(MOUNT)/.ready:
+	command -v fusermount >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends fuse >/dev/null; }
+	$(PYTHON) -m venv --clear $(MOUNT)
+	$(MOUNT)/bin/python -m pip --disable-pip-version-check install --quiet azureml-dataprep-rslex==$(MOUNT_VERSION)
+	touch $@
+
+mount-env: $(MOUNT)/.ready
 
 serving-env: $(SERVING)/.ready
 
@@ -85,4 +96,4 @@ ui: $(VENV)/.main
 	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///mlruns.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 clean:
-	rm -rf $(VENV) $(SERVING) build dist .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(SERVING) $(MOUNT) build dist .mypy_cache .ruff_cache

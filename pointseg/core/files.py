@@ -17,6 +17,7 @@ from pointseg.core.errors import OutputError
 __all__ = [
     "check_writable",
     "expanded",
+    "free_space",
     "is_file",
     "is_folder",
     "is_there",
@@ -121,6 +122,13 @@ def check_writable(folder: Path, where: str) -> None:
             where=f"{where}={folder}",
             remedy="Name another folder, or change its permissions.",
         ) from error
+
+
+def free_space(folder: Path) -> int | None:
+    """Free bytes where a folder lies; None if the disk does not say, as the mounted outputs of an Azure ML job, which have 0
+    bytes in all."""
+    usage = shutil.disk_usage(folder)
+    return usage.free if usage.total else None
 
 
 def new_run_folder(parent: str | Path = "outputs") -> Path:

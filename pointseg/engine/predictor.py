@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
@@ -27,6 +27,7 @@ from pointseg.data.checks.input_check import InputWarning, Note, look_at_points,
 from pointseg.data.features import NORMALISATION
 from pointseg.data.scan import COLUMNS, missing_columns
 from pointseg.engine import bundle
+from pointseg.engine.adaptation import SHARE, adapted
 from pointseg.engine.inference import batch_logits, cloud_classes, cloud_logits, inference_settings, points_at_once
 from pointseg.engine.views import Views
 from pointseg.models import ModelClasses
@@ -125,6 +126,24 @@ class Predictor:
         else:
             trained = bundle.load(checkpoint, models)
         return cls(trained, device, strict=strict, views=views)
+
+    def adapted(self, scans: Iterable[NDArray[np.float32]], share: float = SHARE) -> Predictor:
+        """A predictor whose BatchNorm statistics are partly those of unlabelled scans, for another sensor or place.
+
+        Args:
+            scans: as a call takes them; a dozen from different places is enough.
+            share: of their statistics, the rest being those of training (see `pointseg.engine.adaptation`).
+
+        Raises:
+            ConfigError: if the model has no BatchNorm (an exported one has none), or there is no scan.
+            DataError: for a scan that a call would refuse.
+
+        Example:
+            >>> Predictor.load("street").adapted(scans)(scans[0]).shape
+            (123397,)
+        """
+        placed = (torch.from_numpy(self._examined(scan)[0]).to(self.device) for scan in scans)
+        return Predictor(adapted(self.trained, placed, share), self.device, strict=self.strict, views=self.views)
 
     @overload
     def __call__(

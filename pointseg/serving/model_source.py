@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Source:
     Attributes:
         checkpoint: what `Predictor.load` takes.
         device, strict, views, models: of the predictor.
+        adapt: changes each model that is loaded; None: none.
         tracking_uri: where models:/NAME@ALIAS is looked up, as `tracking.uri`.
         start_dir: what relative paths count from.
 
@@ -48,6 +50,7 @@ class Source:
     strict: bool = False
     views: Views | None = None
     models: ModelClasses = ()
+    adapt: Callable[[Predictor], Predictor] | None = None
     tracking_uri: str = "auto"
     start_dir: Path = Path()
 
@@ -78,6 +81,8 @@ class Source:
 
     def _predictor(self, path: str | Path) -> Predictor:
         predictor = Predictor.load(path, self.device, strict=self.strict, views=self.views, models=self.models)
+        if self.adapt is not None:
+            predictor = self.adapt(predictor)
         warm_up(predictor)
         return predictor
 

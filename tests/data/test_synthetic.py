@@ -318,7 +318,7 @@ def test_measured_ranges_scatter_about_the_surface(world: SyntheticWorld) -> Non
     placed = points @ pose[:3, :3].T + pose[:3, 3]
     above = placed[:, 2] - street.ground.height_at(placed[:, 0], placed[:, 1])
     assert len(above) > 5000
-    assert abs(np.median(above)) < 0.01 and np.quantile(np.abs(above), 0.98) < 0.05
+    assert abs(np.median(above)) < 0.01 and np.quantile(np.abs(above), 0.98) < 0.07
 
 
 # ---- motion --------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.skipif(
 KITTI = LabelMap.load("semantickitti")
 RANGES = (10.0, 20.0, 50.0)
 FADING = ((10.0, 20.0), (25.0, 30.0), (30.0, 40.0), (40.0, 50.0))  # metres: far returns read 0
+ROUGH = ((3.0, 8.0), (8.0, 15.0), (15.0, 25.0), (25.0, 50.0))  # metres
+EVEN, SOFT = ("road", "sidewalk"), ("terrain", "vegetation")
 TRAIN = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
 Pair = tuple[NDArray[np.float32], NDArray[np.uint32]]
 
@@ -45,13 +47,27 @@ def synthetic_scans() -> Iterable[Pair]:
             yield scan.points, scan.labels
 
 
+def same_surface(
+    points: NDArray[np.float32], train: NDArray[np.uint8]
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Of each point but the first and last: whether it and both neighbours lie side by side on one beam and class, and the
+    second difference of their ranges in metres."""
+    distance = np.linalg.norm(points[:, :3], axis=1)
+    turned = np.diff(np.arctan2(points[:, 1], points[:, 0]))
+    beside = np.abs((turned + np.pi) % (2 * np.pi) - np.pi) < 0.008
+    beside &= np.abs(np.diff(np.arcsin(points[:, 2] / distance))) < 0.003
+    alike = (train[:-2] == train[1:-1]) & (train[2:] == train[1:-1])
+    return beside[1:] & beside[:-1] & alike, np.abs(distance[:-2] - 2 * distance[1:-1] + distance[2:])
+
+
 class Summary:
-    """Shares of classes and ranges, mean remission per class, heights of the ground."""
+    """Shares of classes and ranges, mean remission per class, heights of the ground, how uneven surfaces are."""
 
     def __init__(self, scans: Iterable[Pair]) -> None:
         counts, remission = np.zeros(KITTI.num_classes + 1), np.zeros(KITTI.num_classes + 1)
         within: list[list[float]] = []
         heights: list[NDArray[np.float32]] = []
+        bumps: dict[tuple[str, int], list[NDArray[np.float32]]] = {}
         dark, seen = np.zeros((2, len(counts), len(FADING)))
         steps: list[list[NDArray[np.float32]]] = [[] for _ in counts]
         road = KITTI.class_names.index("road") + 1
@@ -70,12 +86,19 @@ class Summary:
             curvature = np.abs(points[:-2, 3] - 2 * points[1:-1, 3] + points[2:, 3]) / 2
             for k in range(1, len(counts)):
                 steps[k].append(curvature[along & (train[1:-1] == k)])
+            inner, uneven = same_surface(points, train)
+            for ring, (near, far) in enumerate(ROUGH):
+                there = inner & (distance[1:-1] >= near) & (distance[1:-1] < far)
+                for name in (*EVEN, *SOFT, "building"):
+                    chosen = uneven[there & (train[1:-1] == KITTI.class_names.index(name) + 1)]
+                    bumps.setdefault((name, ring), []).append(chosen)
         self.unlabelled = counts[0] / counts.sum()
         self.shares = counts[1:] / counts[1:].sum()
         self.remission = remission[1:] / np.maximum(counts[1:], 1)
         self.within = np.mean(within, axis=0)
         self.dark = dark / np.maximum(seen, 1)
         self.grain = np.array([np.median(np.concatenate(part)) if part else 0.0 for part in steps])
+        self.bumps = {place: np.concatenate(parts) for place, parts in bumps.items()}
         self.road = float(np.median(np.concatenate(heights)))
 
 
@@ -124,3 +147,18 @@ def test_far_returns_read_0_as_often(real: Summary, synthetic: Summary, name: st
 def test_remission_of_neighbouring_points_differs_as_much(real: Summary, synthetic: Summary, name: str) -> None:
     k = KITTI.class_names.index(name) + 1
     assert 0.5 < synthetic.grain[k] / real.grain[k] < 2, (real.grain[k], synthetic.grain[k])
+
+
+@pytest.mark.parametrize("ring", range(len(ROUGH)))
+@pytest.mark.parametrize("name", [*EVEN, *SOFT])
+def test_surfaces_are_as_uneven(real: Summary, synthetic: Summary, name: str, ring: int) -> None:
+    ours, theirs = (np.percentile(summary.bumps[name, ring], [25, 50, 75]) for summary in (synthetic, real))
+    limit = 1.6 if name in EVEN else 2.0
+    assert (ours / theirs < limit).all(), (ours, theirs)
+    assert (theirs / ours < limit).all(), (ours, theirs)
+
+
+def test_far_walls_are_broken_by_windows_and_edges(real: Summary, synthetic: Summary) -> None:
+    for ring in (2, 3):
+        ours, theirs = (float((summary.bumps["building", ring] > 0.1).mean()) for summary in (synthetic, real))
+        assert 0.5 < ours / theirs < 2, (ROUGH[ring], ours, theirs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from pointseg.core.errors import DataError, OutputError
-from pointseg.core.files import whole_file, write_text
+from pointseg.core.files import free_space, whole_file, write_text
 from pointseg.core.labels import LabelMap
 from pointseg.core.processes import in_processes, is_worker, usable_cores
 from pointseg.core.progress import Update
@@ -211,10 +210,10 @@ class _Packing:
         each += 2 * len(self.settings.surroundings) + 4 * (self.settings.keep_raw + self.settings.keep_order)
         need = self.source.expected_points * each + DISK_RESERVE
         written = sum(path.stat().st_size for path in self.output.glob("*.bin"))
-        free = shutil.disk_usage(self.output).free + written
-        if need > free:
+        free = free_space(self.output)
+        if free is not None and need > free + written:
             raise OutputError(
-                f"the store needs about {need / 1e9:.2f} GB and the disk has {free / 1e9:.2f}",
+                f"the store needs about {need / 1e9:.2f} GB and the disk has {(free + written) / 1e9:.2f}",
                 where=self.output,
                 remedy="Free some space, name another folder, or leave out surroundings.",
             )

@@ -11,7 +11,7 @@ import numpy as np
 
 from pointseg.data.synthetic import plants, structures, vehicles
 from pointseg.data.synthetic.ground import LENGTH
-from pointseg.data.synthetic.layout import Patch, Plan
+from pointseg.data.synthetic.layout import Crossing, Patch, Plan
 from pointseg.data.synthetic.objects import Builder
 
 __all__ = ["furnish"]
@@ -20,17 +20,21 @@ Random = np.random.Generator
 
 
 def _stretches(
-    plan: Plan, random: Random, side: int, length: tuple[float, float], gap: tuple[float, float], margin: float = 2.0
+    plan: Plan,
+    random: Random,
+    side: int,
+    length: tuple[float, float],
+    gap: tuple[float, float],
+    margin: float = 2.0,
+    out: float = 6.0,
 ) -> Iterator[tuple[float, float]]:
-    """(middle, length) of pieces one after the other that keep clear of side streets."""
+    """(middle, length) of pieces one after the other that keep clear of side streets, `out` metres beside the roadway."""
     s = random.uniform(*gap)
     while True:
         piece = random.uniform(*length)
         if s + piece > LENGTH:
             return
-        if all(plan.free(at, side, margin) for at in np.arange(s, s + piece, 2.0)) and plan.free(
-            s + piece, side, margin
-        ):
+        if all(plan.free(float(at), side, margin, out) for at in (*np.arange(s, s + piece, 2.0), s + piece)):
             yield s + piece / 2, piece
             s += piece + random.uniform(*gap)
         else:
@@ -47,7 +51,7 @@ def furnish(plan: Plan, b: Builder, random: Random) -> None:
             _behind(plan, b, random, side)
         for crossing in plan.crossings:
             if side in crossing.sides:
-                _side_street(plan, b, random, crossing.s, crossing.half, side)
+                _side_street(plan, b, random, crossing, side)
 
 
 # ---- along the kerb ------------------------------------------------------------------------------------------
@@ -69,10 +73,13 @@ def _kerb(plan: Plan, b: Builder, random: Random, side: int) -> None:
     """Parked cars, lamps, signs, trees, bicycles and people between roadway and plots."""
     bay, walk = plan.width(side, "parking"), plan.width(side, "sidewalk")
     taken = random.uniform(0.15, 0.7) if bay else random.uniform(0.0, 0.12)
-    depth = plan.half_road + (bay / 2 if bay else 0.35)
-    for s, _ in _stretches(plan, random, side, (5.6, 6.4), (0.0, 0.5), 4.0):
-        if random.random() < taken:
-            _parked(b, random, s, side * depth, side)
+    if bay > 4.5:
+        _car_park(plan, b, random, side)
+    else:
+        depth = plan.edge(side, "parking") + bay / 2 if bay else plan.half_road + 0.35
+        for s, _ in _stretches(plan, random, side, (5.6, 6.4), (0.0, 0.5), 4.0, 1.0):
+            if random.random() < taken:
+                _parked(b, random, s, side * depth, side)
     strip = plan.edge(side, "grass") if plan.width(side, "grass") else plan.edge(side, "sidewalk")
     post = strip + 0.5 if random.random() < 0.4 else plan.edge(side) - 0.15
     for s, _ in _stretches(plan, random, side, (1, 1), (18, 38)):
@@ -88,6 +95,16 @@ def _kerb(plan: Plan, b: Builder, random: Random, side: int) -> None:
             if random.random() < 0.3:
                 plants.bush(b, random, s + 2, n, random.uniform(0.4, 0.7))
     _on_sidewalk(plan, b, random, side)
+
+
+def _car_park(plan: Plan, b: Builder, random: Random, side: int) -> None:
+    """One row of cars across a deep bay, or two."""
+    near, far = plan.edge(side, "parking") + 2.6, plan.edge(side, "parking") + plan.width(side, "parking") - 2.6
+    for n in (near, far) if far - near > 5.2 else (far,):
+        taken = random.uniform(0.1, 0.8)
+        for s, _ in _stretches(plan, random, side, (2.5, 2.8), (0.0, 0.2), 5.0, n - plan.half_road):
+            if random.random() < taken:
+                _parked(b, random, s, side * n, side, np.pi / 2)
 
 
 def _on_sidewalk(plan: Plan, b: Builder, random: Random, side: int) -> None:
@@ -158,7 +175,7 @@ def _garden(b: Builder, random: Random, begin: float, end: float, near: float, f
     for _ in range(int(random.integers(2, 9))):
         at, n = random.uniform(begin, end), side * random.uniform(near + 0.6, max(far - 0.4, near + 0.8))
         plants.bush(b, random, float(at), float(n), random.uniform(0.5, 1.5))
-    if random.random() < 0.35:
+    if random.random() < 0.5:
         n = side * random.uniform(near + 1, max(far - 0.5, near + 1.2))
         plants.tree(b, random, random.uniform(begin, end), float(n), random.uniform(0.5, 1.2), 1.7)
     if random.random() < 0.15:
@@ -249,38 +266,41 @@ def _yard(plan: Plan, b: Builder, random: Random, s: float, length: float, front
 def _behind(plan: Plan, b: Builder, random: Random, side: int) -> None:
     """The second row: houses and trees that show through the gaps."""
     front = plan.edge(side)
-    for s, length in _stretches(plan, random, side, (10, 18), (4, 16)):
+    for s, length in _stretches(plan, random, side, (10, 18), (4, 16), 6.0, 34.0):
         n = front + random.uniform(30, 42)
         if random.random() < 0.55:
             structures.building(b, random, s, side * n, length, 10.0, random.uniform(5, 10), side)
         else:
             plants.thicket(b, random, s, side * n, length, random.uniform(3, 7))
-    for s, _ in _stretches(plan, random, side, (2, 3), (4, 16)):
+    for s, _ in _stretches(plan, random, side, (2, 3), (2, 9), 2.0, 24.0):
         n = side * (front + random.uniform(18, 30))
         plants.tree(b, random, s, n, random.uniform(0.8, 1.6), random.uniform(0.8, 2.2))
 
 
-def _side_street(plan: Plan, b: Builder, random: Random, s: float, half: float, side: int) -> None:
+def _side_street(plan: Plan, b: Builder, random: Random, crossing: Crossing, side: int) -> None:
     """Cars, hedges, fences and houses along a side street, and the signs at its mouth."""
-    start = plan.edge(side)
-    structures.sign(b, random, s + half + 1.0, side * (start + 0.5), float(random.choice([0.0, np.pi / 2, np.pi])))
+    start, half, yaw = plan.edge(side), crossing.half, np.pi / 2 - side * np.arctan(crossing.slant)
+    mouth = crossing.s + half + 1.0 + 0.3 * crossing.corner
+    structures.sign(b, random, mouth, side * (start + 0.5), float(random.choice([0.0, np.pi / 2, np.pi])))
     for flank in (-1, 1):
-        near = start + 4.0
+        near = start + max(4.0, crossing.corner)
         while near < 60:
             length = random.uniform(6, 16)
-            at, n = s + flank * (half + 2.6), side * (near + length / 2)
+            middle, n = crossing.at(near + length / 2 - plan.half_road), side * (near + length / 2)
+            at = middle + flank * (half + 2.6)
             draw = random.random()
             if plan.kind == "country":
-                if draw < 0.4:
+                if draw < 0.65:
                     plants.thicket(b, random, at + flank * 3, n, 5.0, random.uniform(2, 5))
             elif draw < 0.3:
-                plants.hedge(b, random, at, n, length, random.uniform(0.9, 2.2), np.pi / 2)
+                plants.hedge(b, random, at, n, length, random.uniform(0.9, 2.2), yaw)
             elif draw < 0.55:
-                structures.fence(b, random, at, n, length, random.uniform(0.8, 2.1), int(random.integers(4)), np.pi / 2)
-            elif draw < 0.7 and near > start + 14:
-                structures.building(b, random, at + flank * 5.5, n, 9.0, length, 7.0, side)
+                structures.fence(b, random, at, n, length, random.uniform(0.8, 2.1), int(random.integers(4)), yaw)
+            elif draw < 0.75 and near > start + 14:
+                turned = yaw - np.pi / 2
+                structures.building(b, random, at + flank * 5.5, n, 9.0, length, 7.0, side, turned)
             if plan.kind != "country" and near > 10 and random.random() < 0.35:
-                _parked(b, random, s + flank * (half - 1.0), n, side, np.pi / 2)
+                _parked(b, random, middle + flank * (half - 1.0), n, side, yaw)
             near += length + random.uniform(0.5, 5)
 
 
@@ -296,8 +316,8 @@ def _country(plan: Plan, b: Builder, random: Random, side: int) -> None:
         plants.thicket(b, random, s, side * (wood + random.uniform(0, 6)), length, height)
     for s, length in _stretches(plan, random, side, (20, 70), (3, 16)):
         plants.thicket(b, random, s, side * (wood + random.uniform(14, 34)), length, random.uniform(4, 9))
-    for s, _ in _stretches(plan, random, side, (1, 2), (12, 60)):
-        n = side * (front + random.uniform(1.5, 14))
+    for s, _ in _stretches(plan, random, side, (1, 2), (5, 30)):
+        n = side * (front + random.uniform(1.5, 20))
         plants.tree(b, random, s, n, random.uniform(0.7, 1.5), random.uniform(1.2, 2.4))
     for s, _ in _stretches(plan, random, side, (1, 2), (6, 30)):
         plants.bush(b, random, s, side * (front + random.uniform(1.0, 10)), random.uniform(0.4, 1.5))

@@ -87,10 +87,26 @@ class Ground:
         row += column
         return row
 
-    def height_at(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Height of the ground under world positions, metres."""
-        cells = self.cells(np.asarray(x, np.float32), np.asarray(y, np.float32))
-        return self.height.reshape(-1).take(cells).astype(np.float64)
+    def height_at(self, x: Floats, y: Floats) -> Floats:
+        """Height of the ground under world positions, metres, from the four nearest cells.
+
+        A beam grazes far ground: steps of millimetres between cells would be decimetres of range.
+        """
+        rows, columns = self.height.shape
+        s = x * np.float32(1 / CELL) - np.float32(0.5)
+        row = np.floor(s)
+        s -= row
+        row = row.astype(np.int32) % rows
+        scale: Floats = self._scale  # type: ignore[attr-defined]
+        shift: Floats = self._shift  # type: ignore[attr-defined]
+        n = np.clip(y * scale.take(row) + shift.take(row) - np.float32(0.5), 0, columns - 1.001)
+        column = n.astype(np.int32)
+        n -= column
+        here = row * columns + column
+        there = (row + 1) % rows * columns + column
+        heights = self.height.reshape(-1)
+        near = heights.take(here) * (1 - n) + heights.take(here + 1) * n
+        return near + s * (heights.take(there) * (1 - n) + heights.take(there + 1) * n - near)
 
 
 def _distances(sensor: Sensor) -> NDArray[np.float64]:
@@ -125,7 +141,7 @@ def cast_ground(ground: Ground, position: NDArray[np.float64], directions: list[
     angle = (np.arange(steps, dtype=np.float32) + 0.5) * np.float32(TURN / steps)
     x = np.float32(position[0]) + np.cos(angle)[:, None] * rho
     y = np.float32(position[1]) + np.sin(angle)[:, None] * rho
-    height = ground.height.reshape(-1).take(ground.cells(x, y)) - np.float32(position[2])
+    height = ground.height_at(x, y) - np.float32(position[2])
     slope = np.maximum.accumulate(height / rho, axis=1)  # (A, D)
 
     level = np.sqrt(dx * dx + dy * dy)

@@ -29,6 +29,15 @@ SURFACES: dict[str, tuple[str, str]] = {  # surface: (class, material)
     "grass": ("terrain", "grass"),
     "soil": ("terrain", "soil"),
 }
+_UNEVEN = {  # metres: standard deviation of the height
+    "road": 0.004,
+    "marking": 0.004,
+    "parking": 0.006,
+    "sidewalk": 0.008,
+    "gravel": 0.015,
+    "grass": 0.026,
+    "soil": 0.026,
+}
 _NUMBER = {name: i for i, name in enumerate(SURFACES)}
 # The kinds of street and how common they are; SemanticKITTI's drives are mostly through residential quarters.
 KINDS: dict[str, float] = {"residential": 0.30, "urban": 0.20, "lane": 0.16, "country": 0.24, "highway": 0.10}
@@ -48,6 +57,12 @@ class Crossing(NamedTuple):
     s: float
     half: float  # half its width, metres
     sides: tuple[int, ...]
+    slant: float = 0.0  # how far along the street it goes for each metre outwards
+    corner: float = 4.0  # radius of its rounded corners, metres
+
+    def at(self, out: float) -> float:
+        """s of its middle, so many metres outside the roadway."""
+        return self.s + self.slant * out
 
 
 class Patch(NamedTuple):
@@ -104,10 +119,10 @@ class Plan:
         """Width of the first band with this surface, 0 if there is none."""
         return next((band.width for band in self.bands[side] if band.surface == surface), 0.0)
 
-    def free(self, s: float, side: int, margin: float) -> bool:
-        """Whether no side street is within `margin` metres of s on this side."""
+    def free(self, s: float, side: int, margin: float, out: float) -> bool:
+        """Whether no side street is within `margin` metres of s on this side, `out` metres outside the roadway."""
         for crossing in self.crossings:
-            away = abs((s - crossing.s + LENGTH / 2) % LENGTH - LENGTH / 2)
+            away = abs((s - crossing.at(out) + LENGTH / 2) % LENGTH - LENGTH / 2)
             if side in crossing.sides and away < crossing.half + margin:
                 return False
         return True
@@ -125,17 +140,30 @@ def _crossings(random: Random, nearest: float, farthest: float, both: float) -> 
     s = random.uniform(10, 60)
     while s < LENGTH - 25:
         sides = (-1, 1) if random.random() < both else (int(random.choice([-1, 1])),)
-        crossings.append(Crossing(s, random.uniform(2.6, 4.2), sides))
+        half = random.uniform(2.6, 4.2) if random.random() < 0.5 else random.uniform(3.5, 7.0)
+        slant = float(np.clip(random.normal(0, 0.25), -0.7, 0.7))
+        crossings.append(Crossing(s, half, sides, slant, random.uniform(2.5, 10.0)))
         s += random.uniform(nearest, farthest)
     return crossings
+
+
+def _second_road(random: Random, kind: str) -> list[Band]:
+    """A road beside the road, behind a strip: for access, for buses, a slip road, the other carriageway."""
+    strips = {"highway": (3.0, 14.0), "country": (1.5, 10.0)}
+    widths = {"highway": (4.0, 11.0), "country": (3.0, 6.5)}
+    between = "grass" if random.random() < 0.7 else "sidewalk"
+    strip = Band(between, random.uniform(*strips.get(kind, (1.2, 6.0))), random.uniform(0.04, 0.12))
+    return [strip, Band("road", random.uniform(*widths.get(kind, (3.5, 7.0))), 0.0)]
 
 
 def _bands(random: Random, kind: str) -> list[Band]:
     """One side's cross-section."""
     if kind == "highway":
-        hard = Band("road", random.uniform(0.5, 2.5), 0.0)
-        return [hard, Band("grass", random.uniform(1.5, 4), 0.0)]
-    bands = []
+        bands = [Band("road", random.uniform(0.5, 2.5), 0.0), Band("grass", random.uniform(1.5, 4), 0.0)]
+        if random.random() < 0.4:
+            bands += [*_second_road(random, kind), Band("grass", random.uniform(1.5, 4), 0.0)]
+        return bands
+    bands = _second_road(random, kind) if kind != "lane" and random.random() < 0.12 else []
     if kind == "country":
         if random.random() < 0.68:  # a path for walkers and cyclists, often behind a strip of grass
             if random.random() < 0.5:
@@ -152,7 +180,10 @@ def _bands(random: Random, kind: str) -> list[Band]:
         elif random.random() < 0.5:
             bands.append(Band("grass", random.uniform(0.4, 1.4), 0.03))
         return bands
-    if random.random() < (0.36 if kind == "urban" else 0.2):
+    if random.random() < 0.09:  # a car park, a forecourt or a yard along the street
+        surface = str(random.choice(["parking", "gravel", "sidewalk"], p=[0.4, 0.3, 0.3]))
+        bands.append(Band(surface, random.uniform(5.0, 16.0), random.uniform(0.0, 0.1)))
+    elif random.random() < (0.36 if kind == "urban" else 0.2):
         bands.append(Band("parking", random.uniform(2.0, 2.4), 0.0))
     if random.random() < (0.3 if kind == "urban" else 0.2):
         bands.append(Band("grass", random.uniform(1.2, 4.0), 0.08))
@@ -243,7 +274,7 @@ def make_ground(plan: Plan, random: Random) -> Ground:
         surfaces[where] = _NUMBER[patch.surface]
     for crossing in plan.crossings:
         _pave(plan, crossing, surfaces, heights)
-    return Ground(plan.line, heights + _hills(plan, random, n), surfaces)
+    return Ground(plan.line, heights + _hills(plan, random, n) + _bumps(surfaces, random), surfaces)
 
 
 def _mark_lanes(plan: Plan, surfaces: NDArray[np.uint8]) -> None:
@@ -267,16 +298,19 @@ def _pave(plan: Plan, crossing: Crossing, surfaces: NDArray[np.uint8], heights: 
         edge = -0.02 * plan.half_road
         every = np.arange(columns)
         if walk:
-            where = np.ix_(_rows(crossing.s, 2 * (crossing.half + walk), rows), every[_columns(side, end, HALF_WIDTH)])
-            surfaces[where] = _NUMBER["sidewalk"]
-        for out in np.arange(plan.half_road, HALF_WIDTH, 1.0):
-            flare = 0.35 * max(0.0, 5.0 - (out - plan.half_road)) ** 1.5 * 0.4
+            for at in np.arange(end, HALF_WIDTH, 1.0):
+                beside = _rows(crossing.at(at - plan.half_road), 2 * (crossing.half + walk), rows)
+                surfaces[np.ix_(beside, every[_columns(side, float(at), float(at) + 1.0)])] = _NUMBER["sidewalk"]
+        for at in np.arange(plan.half_road, HALF_WIDTH, 0.5):
+            out = float(at) - plan.half_road
+            rest = max(crossing.corner - out, 0.0)
+            flare = crossing.corner - np.sqrt(crossing.corner**2 - rest**2)  # a quarter of a circle
             where = np.ix_(
-                _rows(crossing.s, 2 * (crossing.half + flare), rows),
-                every[_columns(side, float(out), float(out) + 1.0)],
+                _rows(crossing.at(out), 2 * (crossing.half + float(flare)), rows),
+                every[_columns(side, float(at), float(at) + 0.5)],
             )
             surfaces[where] = _NUMBER["road"]
-            heights[where] = edge + plan.bank[side] * float(np.clip(out - end, 0, 45))
+            heights[where] = edge + plan.bank[side] * float(np.clip(at - end, 0, 45))
 
 
 def _hills(plan: Plan, random: Random, n: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -297,6 +331,15 @@ def _hills(plan: Plan, random: Random, n: NDArray[np.float64]) -> NDArray[np.flo
             across = ramp * np.sin(n * random.uniform(0.05, 0.25) + random.uniform(0, TURN))
             total += wave[:, None] * (across * random.normal(0, 0.28) * steep).astype(np.float32)
     return total
+
+
+def _bumps(surfaces: NDArray[np.uint8], random: Random) -> NDArray[np.float32]:
+    """Unevenness of a few decimetres' length."""
+    white = random.standard_normal(surfaces.shape, np.float32)
+    smooth = sum(np.roll(white, shift, axis=0) for shift in (-1, 0, 1))
+    smooth = sum(np.roll(smooth, shift, axis=1) for shift in (-1, 0, 1))
+    height = np.array([_UNEVEN[name] / 3 for name in SURFACES], np.float32)
+    return np.asarray(smooth * height[surfaces], np.float32)
 
 
 def surface_tables() -> tuple[NDArray[np.uint32], NDArray[np.int16]]:

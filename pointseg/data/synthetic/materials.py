@@ -25,10 +25,14 @@ class Material(NamedTuple):
     spread: float  # standard deviation from point to point
     dark: float  # share of points that come back with remission 0 near by: mirroring or black surfaces
     lost: float  # share of rays that do not come back at all
-    rough: float = 0.0  # how far the range scatters beyond the sensor's own noise, metres
+    rough: float = 0.0  # how far the range scatters beyond the sensor's own noise, metres; on ground, at 11 m
     ground: bool = False  # seen at grazing angles: fades faster with distance
     bright: float = 0.0  # share of points that come back with remission near 1: retro-reflecting
     grain: float = 0.5  # share of the spread that neighbouring points do not have in common
+    deep: float = (
+        0.0  # share of points at 15 m that lie behind the surface: in a room, a gap, at a beam's second target
+    )
+    depth: float = 0.0  # how far behind on average, metres
 
 
 MATERIALS: dict[str, Material] = {
@@ -40,16 +44,16 @@ MATERIALS: dict[str, Material] = {
     "grass": Material(0.36, 0.075, 0.002, 0.005, 0.05, True, grain=0.72),
     "soil": Material(0.31, 0.09, 0.005, 0.005, 0.03, True, grain=0.6),
     "leaves": Material(0.345, 0.11, 0.01, 0.01, 0.015, grain=0.85),
-    "bark": Material(0.39, 0.14, 0.025, 0.01, 0.02, grain=0.6),
-    "wall": Material(0.39, 0.115, 0.0, 0.01, 0.006, grain=0.3),
-    "window": Material(0.26, 0.16, 0.15, 0.35, 0.08, grain=0.4),
-    "planks": Material(0.335, 0.12, 0.02, 0.01, 0.018, grain=0.45),
-    "rail": Material(0.30, 0.15, 0.06, 0.02, 0.015, grain=0.5),
+    "bark": Material(0.39, 0.14, 0.025, 0.01, 0.02, grain=0.6, deep=0.02, depth=0.2),
+    "wall": Material(0.39, 0.115, 0.0, 0.01, 0.006, grain=0.3, deep=0.02, depth=0.3),
+    "window": Material(0.26, 0.16, 0.15, 0.35, 0.08, grain=0.4, deep=0.2, depth=1.0),
+    "planks": Material(0.335, 0.12, 0.02, 0.01, 0.018, grain=0.45, deep=0.02, depth=0.2),
+    "rail": Material(0.30, 0.15, 0.06, 0.02, 0.015, grain=0.5, deep=0.03, depth=0.3),
     "mast": Material(0.31, 0.19, 0.05, 0.02, 0.015, grain=0.55),
     "sign": Material(0.42, 0.17, 0.01, 0.01, 0.004, False, 0.18, grain=0.2),
-    "paint": Material(0.31, 0.14, 0.05, 0.02, 0.01, grain=0.15),
+    "paint": Material(0.31, 0.14, 0.05, 0.02, 0.01, grain=0.15, deep=0.008, depth=0.4),
     "black": Material(0.10, 0.10, 0.80, 0.06, 0.01, grain=0.2),
-    "glass": Material(0.08, 0.10, 0.70, 0.45, 0.05, grain=0.2),
+    "glass": Material(0.08, 0.10, 0.70, 0.45, 0.05, grain=0.2, deep=0.1, depth=0.5),
     "tyre": Material(0.10, 0.10, 0.45, 0.08, 0.01, grain=0.3),
     "lamp": Material(0.60, 0.25, 0.05, 0.02, 0.01, False, 0.3, grain=0.3),
     "tarpaulin": Material(0.46, 0.14, 0.05, 0.02, 0.012, grain=0.3),
@@ -163,7 +167,7 @@ def reflect(
     incidence: Floats,
     pattern: tuple[Floats, Floats],
     random: np.random.Generator,
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
     """The returns of N hits.
 
     Args:
@@ -175,9 +179,10 @@ def reflect(
         random: of this scan.
 
     Returns:
-        Remission (N,) in [0, 1] on steps of 0.01, roughness of the range (N,) in metres, and which hits come back (N,).
+        Remission (N,) in [0, 1] on steps of 0.01, roughness of the range (N,) in metres, how far behind the surface the
+        point lies (N,) in metres, and which hits come back (N,).
     """
-    mean, spread, _, lost, rough, _, _, grain = _TABLE.T
+    mean, spread, _, lost, rough, ground, _, grain, deep, depth = _TABLE.T
     fading = _CURVES[_CURVE[material], np.minimum(distance.astype(np.int64), 100)]
     clear = np.clip(fading, 0, 1)
     # near by, neighbouring points lie closer to each other and have more in common
@@ -194,4 +199,9 @@ def reflect(
     # of far and grazing rays more are lost
     weak = lost[material] + 0.10 * np.square(distance / 80) + 0.35 * np.maximum(0, 0.035 - incidence) / 0.035
     returned = random.random(len(value), np.float32) >= weak
-    return remission.astype(np.float32), rough[material], returned
+    # a beam widens on its way, and ground seen at a grazing angle spreads it further
+    scatter = rough[material] * np.where(ground[material] > 0, distance / np.float32(11), np.float32(1))
+    behind = np.zeros(len(value), np.float32)
+    past = np.flatnonzero(random.random(len(value), np.float32) < deep[material] * np.square(distance / np.float32(15)))
+    behind[past] = depth[material[past]] * random.standard_exponential(len(past), np.float32)
+    return remission.astype(np.float32), scatter, behind, returned

@@ -72,7 +72,7 @@ class Objects:
         s = around + (s - around + LENGTH / 2) % LENGTH - LENGTH / 2
         place = ground.line.to_world(s, self.n)
         heading = self.yaw + ground.line.heading(s)
-        z = ground.height_at(place[:, 0], place[:, 1]) + self.lift
+        z = ground.height_at(*place.T.astype(np.float32)) + self.lift
         owner = self.parts.owner
         cos, sin = np.cos(heading)[owner], np.sin(heading)[owner]
         x, y, up = self.parts.center.T

@@ -35,7 +35,7 @@ def tree(b: Builder, random: Random, s: float, n: float, size: float = 1.0, bare
             random.uniform(0.35, 0.6) * width,
         )
         up = max(up, bare + half[2] * 0.6)
-        b.ellipsoid("leaves", (out * np.cos(angle), out * np.sin(angle), up), half, density=_density(random, 0.35, 3.0))
+        b.ellipsoid("leaves", (out * np.cos(angle), out * np.sin(angle), up), half, density=_density(random, 0.2, 2.5))
 
 
 def bush(b: Builder, random: Random, s: float, n: float, size: float = 1.0) -> None:
@@ -44,7 +44,7 @@ def bush(b: Builder, random: Random, s: float, n: float, size: float = 1.0) -> N
     for _ in range(int(random.integers(2, 5))):
         w, h = random.uniform(0.4, 0.9) * size, random.uniform(0.45, 0.95) * size
         x, y = random.normal(0, 0.45, 2) * size
-        b.ellipsoid("leaves", (float(x), float(y), h * 0.75), (w, w * 0.9, h), density=_density(random, 1.8, 12.0))
+        b.ellipsoid("leaves", (float(x), float(y), h * 0.75), (w, w * 0.9, h), density=_density(random, 2.0, 14.0))
 
 
 def hedge(b: Builder, random: Random, s: float, n: float, length: float, height: float, yaw: float = 0.0) -> None:
@@ -52,7 +52,7 @@ def hedge(b: Builder, random: Random, s: float, n: float, length: float, height:
     width = random.uniform(0.6, 1.2)
     shade = random.uniform(0.85, 1.12)
     rough = random.uniform(0.02, 0.25)  # 0 = clipped
-    density = _density(random, 4.0, 25.0)
+    density = _density(random, 5.0, 35.0)
     pieces = max(1, round(length / 3.0))
     step = length / pieces
     for i in range(pieces):  # short pieces: each stands on the ground of its own place
@@ -76,11 +76,11 @@ def thicket(b: Builder, random: Random, s: float, n: float, length: float, heigh
             w, h = random.uniform(0.4, 1.6), random.uniform(0.15, 0.5) * height
             x, y, up = random.normal(0, 1.0), random.normal(0, 1.2), random.uniform(0.3, 1.2) * h
             half = (w, w * random.uniform(0.5, 1.5), h)
-            b.ellipsoid("leaves", (float(x), float(y), up), half, density=_density(random, 0.45, 7.0))
+            b.ellipsoid("leaves", (float(x), float(y), up), half, density=_density(random, 0.2, 4.5))
         for _ in range(2):
             w, h = random.uniform(0.8, 2.2), random.uniform(0.15, 0.35) * height
             x, y, up = random.normal(0, 0.8), random.normal(0, 1.0), random.uniform(0.45, 0.9) * height
-            b.ellipsoid("leaves", (float(x), float(y), up), (w, w, h), density=_density(random, 0.3, 2.5))
+            b.ellipsoid("leaves", (float(x), float(y), up), (w, w, h), density=_density(random, 0.15, 2.0))
         if random.random() < 0.18:
             b.name("trunk")
             b.cylinder("bark", (0.4, 0.2, height * 0.3), random.uniform(0.08, 0.2), height * 0.6)

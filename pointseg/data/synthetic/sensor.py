@@ -55,6 +55,7 @@ class Sensor:
         height: of the sensor above the ground, metres.
         max_range: farthest return, metres.
         range_noise: standard deviation of the measured range, metres.
+        beam_bias: standard deviation of the error that all ranges of a beam have in common, metres.
         vehicle: whether the recording vehicle blocks some rays of the lowest beams.
 
     Raises:
@@ -70,6 +71,7 @@ class Sensor:
     height: float = 1.73
     max_range: float = 80.0
     range_noise: float = 0.008
+    beam_bias: float = 0.03
     vehicle: bool = True
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ __all__ = ["FRAME_SECONDS", "Street", "SyntheticWorld", "make_street"]
 
 FRAME_SECONDS = 0.1  # a turn of the sensor
 STREETS_KEPT = 24  # streets in memory at once, about 6 MB each
-STREET, SCAN, KIND = 0, 1, 2  # purposes of random numbers
+STREET, SCAN, KIND, BEAMS = 0, 1, 2, 3  # purposes of random numbers
 GOLDEN = 0.6180339887498949
 
 
@@ -66,7 +66,7 @@ class Street:
         x, y = line.to_world(np.array(s), np.array(n))
         forward, left = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
         wheels = np.array([[x, y]] * 4) + np.stack([forward, -forward, left, -left]) * [[1.4], [1.4], [0.8], [0.8]]
-        front, back, port, starboard = self.ground.height_at(wheels[:, 0], wheels[:, 1])
+        front, back, port, starboard = self.ground.height_at(*wheels.T.astype(np.float32)).astype(np.float64)
         pitch = np.arctan2(front - back, 2.8) + self.mount[0]
         roll = np.arctan2(port - starboard, 1.6) + self.mount[1]
         ahead = np.array([*forward * np.cos(pitch), np.sin(pitch)])
@@ -91,6 +91,8 @@ def make_street(seed: int, sequence: int) -> Street:
     random = _random(seed, sequence, STREET)
     plan = draw_plan(random, street_kind(seed, sequence))
     start = random.uniform(0, LENGTH)
+    if plan.crossings and random.random() < 0.4:  # junctions are where most is seen of other roads
+        start = float(random.choice([crossing.s for crossing in plan.crossings]) + random.uniform(-20, 10)) % LENGTH
     mount = (random.normal(0, 0.006), random.normal(0, 0.004))
     builder = Builder()
     furnish(plan, builder, random)
@@ -176,13 +178,14 @@ class SyntheticWorld:
         shade = np.where(on_ground, street.shades[surface], parts.shade[part]) * sensor.gains[rays]
         incidence = np.where(on_ground, np.abs(directions[2][rays]), np.float32(1))
         blotches, patches = (sensor.pattern(random)[rays] for _ in range(2))
-        remission, rough, returned = reflect(material, shade, distance, incidence, (blotches, patches), random)
-        distance = distance + random.standard_normal(len(distance), np.float32) * np.hypot(
-            rough * texture[rays], sensor.range_noise
-        )
+        remission, rough, behind, returned = reflect(material, shade, distance, incidence, (blotches, patches), random)
+        bias = _random(self.seed, sequence, BEAMS).normal(0, sensor.beam_bias, sensor.beams).astype(np.float32)
+        noise = random.standard_normal(len(distance), np.float32) * np.hypot(rough * texture[rays], sensor.range_noise)
+        distance = distance + behind + bias[rays // sensor.azimuth_steps] + noise
         points = np.empty((len(rays), 4), np.float32)
         points[:, :3] = sensor.directions[rays] * distance[:, None]
         points[:, 3] = remission
+        returned &= distance < sensor.max_range
         labels = self._unlabel(labels, distance, random)
         path = f"synthetic/seed={self.seed}/street={sequence:03d}/frame={frame:06d}"
         return Scan(points[returned], labels[returned], path, self.pose(sequence, frame))

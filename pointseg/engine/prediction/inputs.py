@@ -19,7 +19,7 @@ from pointseg.data.formats import KINDS, LABEL_SUFFIX, has_own_kind, kind_of, re
 from pointseg.data.formats.cloud_files import PROBABILITIES_SUFFIX, clouds_among
 from pointseg.data.semantickitti import find_sequences, sequence_folders
 
-__all__ = ["Item", "find_items", "target_of"]
+__all__ = ["Item", "find_clouds", "find_items", "target_of"]
 
 LABEL_TARGETS = ("auto", "label", "own")
 
@@ -64,6 +64,16 @@ def find_items(given: str | Path, output: str | Path, write: str = "auto") -> li
     _refuse_clashes(items)
     require_packages({item.source.suffix for item in items})
     return items
+
+
+def find_clouds(given: str | Path) -> list[Path]:
+    """The files that `find_items` would find, where nothing is written.
+
+    Raises:
+        DataError, ConfigError: as `find_items`.
+    """
+    given = expanded(given)
+    return [item.source for item in find_items(given, given / "nowhere", "label")]
 
 
 def _clouds(given: Path, output: Path) -> list[tuple[Path, Path]]:

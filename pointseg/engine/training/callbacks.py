@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import signal
 import threading
 import time
@@ -19,7 +18,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
 
 from pointseg.core.errors import OutputError, PointsegError
-from pointseg.core.files import whole_file
+from pointseg.core.files import free_space, whole_file
 from pointseg.engine.bundle import read_checkpoint
 from pointseg.engine.segmentation_module import SegmentationModule
 
@@ -51,9 +50,10 @@ class WholeCheckpoints(TorchCheckpointIO):
             try:
                 torch.save(checkpoint, temporary)
             except RuntimeError as error:  # torch's own for a disk that is full, read-only or gone
-                free = shutil.disk_usage(temporary.parent).free
+                free = free_space(temporary.parent)
+                left = "" if free is None else f"; the disk has {free / 1e6:,.0f} MB left"
                 raise OutputError(
-                    f"the checkpoint cannot be written; the disk has {free / 1e6:,.0f} MB left",
+                    f"the checkpoint cannot be written{left}",
                     where=path,
                     remedy="The one before is whole: make room, then go on with resume=.",
                 ) from error

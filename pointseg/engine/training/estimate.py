@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import resource
-import shutil
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +17,7 @@ import torch
 from lightning_fabric.utilities import move_data_to_device
 
 from pointseg.core.errors import ConfigError, OutputError
+from pointseg.core.files import free_space
 from pointseg.core.text import counted, duration
 from pointseg.data.datasets import TrainingClouds
 from pointseg.data.scan_datamodule import ScanDataModule
@@ -94,8 +94,8 @@ def estimate_run(
     validations = _validations(settings, steps, epochs, trained[0])
     weights = sum(p.numel() * p.element_size() for p in module.model.parameters())
     disk = int(COPIES_ON_DISK * 2 * weights) + 2_000_000
-    free = shutil.disk_usage(folder).free
-    if disk > free:
+    free = free_space(folder)
+    if free is not None and disk > free:
         raise OutputError(
             f"the checkpoints need {disk / 1e6:.0f} MB and the disk has {free / 1e6:.0f}",
             where=folder,

@@ -18,6 +18,7 @@ from pointseg.engine.prediction.job_processes import locks_of_job, wait_for_othe
 from pointseg.engine.predictor import Predictor
 from pointseg.engine.training.devices import choose_compute
 from pointseg.engine.views import Views
+from pointseg.workflows.adaptation import adapted_to
 from pointseg.workflows.labelling import submission
 from pointseg.workflows.labelling.labelled_files import (
     check_remission_scale,
@@ -65,7 +66,14 @@ def predict(config: PredictConfig, *, progress: Progress = silent) -> Predicted:
     compute = choose_compute(config.accelerator)
     check_writable(output, "output")
     path = fetched_checkpoint(checkpoint, config.tracking, Path.cwd())
-    predictor = Predictor.load(path, compute.device, strict=config.strict, views=views, models=config.models)
+    predictor = adapted_to(
+        Predictor.load(path, compute.device, strict=config.strict, views=views, models=config.models),
+        config.adapt,
+        config.adapt_scans,
+        config.adapt_share,
+        remission_scale=config.remission_scale,
+        columns=config.columns,
+    )
     if config.submission:
         submission.require_benchmark_classes(predictor.label_map)
         items = submission.test_items(items)

@@ -20,6 +20,7 @@ from pointseg.engine.views import Views
 from pointseg.serving.collection import Collection, open_sink
 from pointseg.serving.engine import Engine
 from pointseg.serving.settings import check_exposure
+from pointseg.workflows.adaptation import adapted_to
 from pointseg.workflows.model_location import required
 from pointseg.workflows.service.service_settings import bound_socket, cores, device_of, service_settings, tls_context
 from pointseg.workflows.settings.serve import ServeConfig
@@ -87,6 +88,7 @@ def serve(
             config.strict,
             views,
             models=config.models,
+            adapt=lambda predictor: adapted_to(predictor, config.adapt, config.adapt_scans, config.adapt_share),
             tracking_uri=str(config.tracking.uri),
             start_dir=Path.cwd(),
         )

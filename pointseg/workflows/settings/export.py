@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointseg.core.config import MAPPING, READS, TEXT, WRITES, key, section
-from pointseg.workflows.settings.shared import SPLITS, TrackingConfig, untracked
+from pointseg.workflows.settings.shared import (
+    SPLITS,
+    TrackingConfig,
+    adapt_key,
+    adapt_scans_key,
+    adapt_share_key,
+    untracked,
+)
 
 __all__ = ["FORMATS", "ExportConfig"]
 
-FORMATS = ("onnx", "onnx-int8", "triton", "half")
+FORMATS = ("onnx", "onnx-int8", "triton", "bundle", "half")
 
 
 @dataclass
@@ -36,8 +43,15 @@ class ExportConfig:
     models: list[str] = key(
         [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
     )
-    format: str = key("onnx", "format to write; half: a bundle in half precision", choices=FORMATS)
+    format: str = key(
+        "onnx",
+        "format to write; bundle: the model as it is, or as `adapt` changed it; half: one in half precision",
+        choices=FORMATS,
+    )
     output: str | None = key(None, "folder for the result; null: this run's own folder", WRITES)
+    adapt: str | None = adapt_key()
+    adapt_scans: int = adapt_scans_key()
+    adapt_share: float = adapt_share_key()
     split: str = key(
         "val",
         "split whose scans are compared",

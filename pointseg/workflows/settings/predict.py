@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pointseg.core.config import READS, TEXT, WRITES, key, section
-from pointseg.workflows.settings.shared import ACCELERATORS, ON_ERROR, TrackingConfig, ViewsConfig, untracked
+from pointseg.workflows.settings.shared import (
+    ACCELERATORS,
+    ON_ERROR,
+    TrackingConfig,
+    ViewsConfig,
+    adapt_key,
+    adapt_scans_key,
+    adapt_share_key,
+    untracked,
+)
 
 __all__ = ["PredictConfig"]
 
@@ -60,6 +69,9 @@ class PredictConfig:
     views: ViewsConfig = section(
         ViewsConfig, "test-time augmentation: each cloud predicted from so many views, the probabilities averaged"
     )
+    adapt: str | None = adapt_key()
+    adapt_scans: int = adapt_scans_key()
+    adapt_share: float = adapt_share_key()
     picture: str | None = key(
         None, "FILE.png: up to nine of the clouds from above, in the colours of their classes", WRITES
     )

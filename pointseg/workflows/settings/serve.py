@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pointseg.core.config import READS, TEXT, WRITES, key, section
-from pointseg.workflows.settings.shared import ACCELERATORS, TrackingConfig, ViewsConfig
+from pointseg.workflows.settings.shared import (
+    ACCELERATORS,
+    TrackingConfig,
+    ViewsConfig,
+    adapt_key,
+    adapt_scans_key,
+    adapt_share_key,
+)
 
 __all__ = ["ServeConfig"]
 
@@ -57,6 +64,9 @@ class ServeConfig:
     models: list[str] = key(
         [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
     )
+    adapt: str | None = adapt_key()
+    adapt_scans: int = adapt_scans_key()
+    adapt_share: float = adapt_share_key()
     host: str = key("127.0.0.1", "a name or address; beyond this machine only with a key", TEXT)
     port: int = key(8000, "0: a free one, which is printed")
     reuse_port: bool = key(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pointseg.azure.sign_in import AUTH
-from pointseg.core.config import MAPPING, TEXT, key
+from pointseg.core.config import MAPPING, READS, TEXT, key
 from pointseg.core.errors import ConfigError
 
 __all__ = [
@@ -18,6 +18,9 @@ __all__ = [
     "SyntheticConfig",
     "TrackingConfig",
     "ViewsConfig",
+    "adapt_key",
+    "adapt_scans_key",
+    "adapt_share_key",
     "untracked",
 ]
 
@@ -55,6 +58,25 @@ class ViewsConfig:
     yaw_degrees: float = key(10.0, "largest turn of a view, either way")
     scale: float = key(0.03, "largest change of size of a view, as a share")
     flip: bool = key(True, "mirror every second view across the driving direction")
+
+
+def adapt_key() -> str | None:
+    """A key that three tasks have."""
+    return key(
+        None,
+        "unlabelled clouds of your sensor, to take BatchNorm's statistics from: a file, a folder or a pattern",
+        READS,
+    )
+
+
+def adapt_scans_key() -> int:
+    """Goes with `adapt_key`."""
+    return key(40, "clouds of `adapt` that are read, spread evenly over it")
+
+
+def adapt_share_key() -> float:
+    """Goes with `adapt_key`."""
+    return key(0.5, "share of their statistics; the rest are those of training")
 
 
 @dataclass

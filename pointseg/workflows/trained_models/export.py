@@ -18,6 +18,7 @@ from pointseg.core.progress import Progress, silent
 from pointseg.data.scan_datamodule import ScanDataModule
 from pointseg.engine import bundle
 from pointseg.engine.predictor import Predictor
+from pointseg.workflows.adaptation import adapted_to
 from pointseg.workflows.model_location import fetched_checkpoint, required
 from pointseg.workflows.run_data import build_data, readable_data_of_run
 from pointseg.workflows.settings.export import ExportConfig
@@ -31,6 +32,7 @@ __all__ = ["Exported", "export"]
 log = logging.getLogger(__name__)
 
 RECORD = "export.json"
+BUNDLES = ("bundle", "half")  # formats that need no package
 CHANGES = ("onnx-int8", "half")  # formats whose labels are not quite the model's
 
 
@@ -39,9 +41,9 @@ class Exported:
     """The result of an export.
 
     Attributes:
-        model: the `.onnx` file; of format=half, the weights.
+        model: the `.onnx` file; of a bundle, the weights.
         files: all that were written.
-        check: how far the logits of the float32 file are from those of the model; None for format=half.
+        check: how far the logits of the float32 file are from those of the model; None for a bundle.
         comparison: of both on scans; None where they were not compared.
     """
 
@@ -73,7 +75,11 @@ def export(config: ExportConfig, *, folder: str | Path | None = None, progress: 
     with _removed_if_empty(where):
         check_writable(where, "output" if config.output else "hydra.run.dir")
         trained = bundle.load(fetched_checkpoint(checkpoint, config.tracking, Path.cwd()), models=config.models)
-        write = {"onnx-int8": _write_int8, "half": _write_half}.get(config.format, _write_float)
+        if config.adapt is not None:
+            trained = adapted_to(Predictor(trained), config.adapt, config.adapt_scans, config.adapt_share).trained
+        write = {"bundle": _write_bundle, "onnx-int8": _write_int8, "half": _write_half}.get(
+            config.format, _write_float
+        )
         model, check, comparison = write(config, trained, where, progress)
         content = {
             "format": config.format,
@@ -102,7 +108,7 @@ def _checked(config: ExportConfig) -> str:
             where="scans",
             remedy="Give 1 or more.",
         )
-    for package in () if config.format == "half" else ("onnx", "onnxruntime"):
+    for package in () if config.format in BUNDLES else ("onnx", "onnxruntime"):
         needed(package, "export", "ONNX")
     return checkpoint
 
@@ -181,6 +187,12 @@ def _write_half(
 
     written, comparison = export_half_bundle(trained, folder, **_on_scans(config, trained, progress))
     return written / bundle.WEIGHTS, None, comparison
+
+
+def _write_bundle(
+    config: ExportConfig, trained: bundle.TrainedModel, folder: Path, progress: Progress
+) -> tuple[Path, None, None]:
+    return bundle.save_bundle(folder / "bundle", trained) / bundle.WEIGHTS, None, None
 
 
 def _write_float(
