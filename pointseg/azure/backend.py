@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pointseg.azure import jobs, pipelines
 from pointseg.azure.assets import settled
 from pointseg.azure.cancelling import offered_to_cancel
+from pointseg.azure.cluster_check import check_cluster, check_size
 from pointseg.azure.job_file import AzureCompute, write_job
 from pointseg.azure.pipeline_files import outer_inputs, write_pipeline
 from pointseg.azure.publishing import steps as publishing
@@ -79,6 +80,8 @@ class AzureML(AzureCompute):
     ) -> None:
         super().__init__(**compute)
         self.nodes, self.processes = nodes, processes
+        if self.vm_size:
+            check_size(self.vm_size, "compute.vm_size", processes, gpu=self.gpu)
         self.run_name, self.datastore, self.data_mode = run, datastore, data_mode
         self.dry_run, self.wait, self.azure, self.ask = dry_run, wait, azure or {}, ask
 
@@ -120,6 +123,7 @@ class AzureML(AzureCompute):
         self, job: JobSpec, on: AzureCompute, folder: Path, search: tuple[SearchSpace, SweepSettings] | None = None
     ) -> str | None:
         if self.client is not None:
+            check_cluster(self.client, self.machines, job.processes)
             job = job.with_assets(partial(settled, self.client))
         remove_folder(folder / "job")  # of an earlier try
         return self._sent(write_job(job, on, folder / "job", search))
@@ -213,6 +217,9 @@ class AzureML(AzureCompute):
         self, pipeline: PipelineSpec, folder: Path, *, light_cluster: str | None = None, force_rerun: bool = False
     ) -> PipelineJob | None:
         """One job of all steps; with `wait` the outputs of those that ended well come here, each into its folder."""
+        if self.client is not None:
+            most = max(step.spec.processes for step in pipeline.steps)
+            check_cluster(self.client, self.machines, most)
         pipeline = self._with_sources(self._with_kinds(pipeline))
         name = self._sent(self._written(pipeline, folder, light_cluster, force_rerun))
         if name is None:

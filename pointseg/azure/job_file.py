@@ -20,6 +20,7 @@ from pointseg.azure.sweep_file import sweep_job
 from pointseg.core.addresses import is_remote
 from pointseg.core.errors import ConfigError
 from pointseg.core.files import write_text
+from pointseg.core.processor import NEEDS_GPU
 from pointseg.core.redaction import is_secret_name, redact_text
 from pointseg.jobs.environment import conda_environment, read_pins, requirements_of, shipped
 from pointseg.jobs.search_space import SearchSpace, SweepSettings
@@ -27,6 +28,7 @@ from pointseg.jobs.snapshot import take_snapshot
 from pointseg.jobs.spec import PLACEHOLDER, JobSpec, Place
 
 __all__ = [
+    "BASE_IMAGE",
     "JOB_FILE",
     "AzureCompute",
     "check_input",
@@ -43,6 +45,9 @@ log = logging.getLogger(__name__)
 
 JOB_FILE = "job.yaml"
 CONDA = "environments/conda.yml"
+BASE_IMAGE = (
+    "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:20260715.v1"  # by date: :latest is another one every month
+)
 SCHEMA = "https://azuremlschemas.azureedge.net/latest/commandJob.schema.json"
 INPUT_MODES = {"mount": "ro_mount", "download": "download"}
 OUTPUT_MODES = {"mount": "rw_mount", "upload": "upload"}
@@ -59,10 +64,14 @@ class AzureCompute:
 
     Args:
         cluster: the name of a compute cluster, or of an attached one; or
+        instance_type: of an attached Kubernetes cluster: what a job gets of it.
         vm_size: without a cluster, machines of this size are taken for the job alone (serverless).
         spot: with vm_size, spare machines, which may be taken away; a cluster has its tier from when it was made.
         environment: azureml:NAME:VERSION of a workspace, azureml://registries/... of a registry, or a conda file.
         image: of the container, with a conda file.
+        torch: the build of torch, with a conda file: cpu, or one of CUDA such as cu126; None: as PyPI has it.
+        gpu: a job that finds no GPU fails at once, unless it is told accelerator=cpu.
+        env: variables of the environment, such as NCCL_DEBUG.
         shm: shared memory of the container, such as 16g.
         seconds: after which the job is ended; None: no limit.
         identity: managed, user or token; None: as the workspace does.
@@ -79,10 +88,14 @@ class AzureCompute:
     """
 
     cluster: str | None = None
+    instance_type: str | None = None
     vm_size: str | None = None
     spot: bool = False
     environment: str = CONDA
-    image: str = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+    image: str = BASE_IMAGE
+    torch: str | None = "cpu"
+    gpu: bool = False
+    env: Mapping[str, Any] = field(default_factory=dict)
     shm: str | None = None
     seconds: int | None = None
     identity: str | None = None
@@ -111,6 +124,9 @@ class AzureCompute:
             raise _wrong("seconds", self.seconds, "no number of seconds", "Give 1 or more, or null.")
         if self.identity is not None and self.identity not in IDENTITIES:
             raise _wrong("identity", self.identity, "no identity", f"Use {', '.join(IDENTITIES)} or null.")
+        if self.instance_type is not None and not self.cluster:
+            raise _wrong("instance_type", self.instance_type, "of a cluster, and none is given", "Use compute.vm_size.")
+        _check_variables(self.env)
         if self.environment.startswith("azureml:") and not (
             ASSET.fullmatch(self.environment) or self.environment.startswith("azureml://registries/")
         ):
@@ -127,6 +143,8 @@ class AzureCompute:
                 "Letters, digits, - _ and ., 255 at most.",
             ),
             ("display_name", self.display_name, r"[^\x00-\x1f]{1,255}", "One line of 255 characters at most."),
+            ("instance_type", self.instance_type, r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", "As the cluster calls it."),
+            ("torch", self.torch, r"cpu|cu\d{3}|rocm\d+\.\d+", "Such as cpu, cu126 or cu128, or null."),
             ("image", self.image, r"[a-z0-9][a-z0-9._/:@-]{1,510}", "REGISTRY/NAME:TAG."),
         ):
             if value is not None and not re.fullmatch(pattern, value):
@@ -178,12 +196,15 @@ def command_job(
     if on.cluster:
         job["compute"] = f"azureml:{on.cluster}"
     resources: dict[str, Any] = {"instance_count": spec.nodes}
-    resources |= {"instance_type": on.vm_size} if on.vm_size else {}
+    machine = on.vm_size or on.instance_type
+    resources |= {"instance_type": machine} if machine else {}
     resources |= {"shm_size": on.shm} if on.shm else {}
     job["resources"] = resources
     if spec.world > 1:
         job["distribution"] = {"type": "pytorch", "process_count_per_instance": spec.processes}
-    variables = dict(spec.variables)
+    variables = {**spec.variables, **{name: str(value) for name, value in on.env.items()}}
+    if on.gpu:
+        variables[NEEDS_GPU] = "1"
     if spec.world > 1:
         variables["LOCAL_WORLD_SIZE"] = str(spec.processes)  # Azure says all other places of a process, and not this
     if variables:
@@ -253,7 +274,7 @@ def write_environment(
             return base
         log.info("%s may lack the extra %s: %s has it, and is taken instead.", base, ", ".join(extras), file)
         base = CONDA
-    write_text(folder / file, job_environment(base, extras))
+    write_text(folder / file, job_environment(base, extras, on.torch))
     return {"image": on.image, "conda_file": file}
 
 
@@ -282,19 +303,20 @@ def _lines(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}={value}"
 
 
-def job_environment(file: str, extras: Iterable[str] = ()) -> str:
+def job_environment(file: str, extras: Iterable[str] = (), torch_build: str | None = None) -> str:
     """The conda file of jobs: `file` with all that they need, each package at its version.
 
     Args:
         file: a conda file, a shipped one or any.
         extras: of this package, that they need as well.
+        torch_build: see `conda_environment`.
 
     Raises:
         ConfigError: if one of them cannot be read, or a package has no version.
     """
     pins = read_pins(shipped("environments/constraints.txt"))
     names = requirements_of("pointseg", extras) | {TRACKING} | requirements_of(TRACKING)
-    return conda_environment(shipped(file), pins, names)
+    return conda_environment(shipped(file), pins, names, torch_build)
 
 
 def _quoted(argument: str) -> str:
@@ -353,17 +375,15 @@ def check_input(name: str, place: Place) -> None:
         raise ConfigError("the folder has no file MLTable", where=where, remedy="Make it with prepare format=parquet.")
 
 
-def _check_variables(variables: Mapping[str, str]) -> None:
+def _check_variables(variables: Mapping[str, Any]) -> None:
     for name in variables:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ConfigError(f"{name!r} is no name of a variable", where=f"compute.variables.{name}")
+            raise ConfigError(f"{name!r} is no name of a variable", where=f"compute.env.{name}")
         if name.startswith(RESERVED):
-            raise ConfigError(
-                "Azure ML sets this variable itself", where=f"compute.variables.{name}", remedy="Leave it out."
-            )
+            raise ConfigError("Azure ML sets this variable itself", where=f"compute.env.{name}", remedy="Leave it out.")
         if is_secret_name(name):
             raise ConfigError(
                 "a secret in a job's variables can be read by all who see the job",
-                where=f"compute.variables.{name}",
+                where=f"compute.env.{name}",
                 remedy="Use an identity, or a key vault.",
             )

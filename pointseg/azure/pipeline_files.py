@@ -120,7 +120,7 @@ def outer_inputs(pipeline: PipelineSpec) -> dict[str, Place]:
 
 def _place_of(step: PipelineStep, on: AzureCompute, light_cluster: str | None) -> AzureCompute:
     if light_cluster and step.name != "train":
-        return replace(on, cluster=light_cluster, vm_size=None, spot=False)
+        return replace(on, cluster=light_cluster, instance_type=None, vm_size=None, spot=False, gpu=False)
     return on
 
 

@@ -13,6 +13,8 @@ __all__ = ["AUTH", "GITHUB", "check_auth", "credential_of", "github_token"]
 
 AUTH = ("default", "cli", "managed_identity", "service_principal", "oidc")
 GITHUB = ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN")  # set in a job with `id-token: write`
+OF_JOB = "DEFAULT_IDENTITY_CLIENT_ID"  # set in a job: the user-assigned identity of its cluster
+OF_USER = "OBO_ENDPOINT"  # set in a job that runs as the one who submitted it
 AUDIENCE = "api://AzureADTokenExchange"  # what a federated credential of Azure expects
 TIMEOUT_SECONDS = 30
 
@@ -27,8 +29,10 @@ def credential_of(auth: str) -> Any:
     """The credential of azure-identity.
 
     Args:
-        auth: "cli" uses the login of `az login`; "managed_identity" that of the machine; "service_principal" and "oidc" that
-            of AZURE_CLIENT_ID; "default" takes the first of these that works. "oidc" reads the token in
+        auth: "cli" uses the login of `az login`; "managed_identity" that of the machine, of several the one that
+            AZURE_CLIENT_ID names, or in a job DEFAULT_IDENTITY_CLIENT_ID; "service_principal" and "oidc" that of
+            AZURE_CLIENT_ID; "default" takes the first of these that works, in a job with compute.identity=user the one who
+            submitted it. "oidc" reads the token in
             AZURE_FEDERATED_TOKEN_FILE or, in a GitHub workflow, asks GitHub for a new one whenever Azure needs it.
 
     Raises:
@@ -42,13 +46,18 @@ def _credential(auth: str) -> Any:
     identity = needed("azure.identity", "azure", "Azure ML")
     if auth == "cli":
         return identity.AzureCliCredential()
+    machine = os.environ.get("AZURE_CLIENT_ID") or os.environ.get(OF_JOB)
     if auth == "managed_identity":
-        return identity.ManagedIdentityCredential(client_id=os.environ.get("AZURE_CLIENT_ID"))
+        return identity.ManagedIdentityCredential(client_id=machine)
     if auth == "service_principal":
         _variables("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
         return identity.EnvironmentCredential()
+    if auth == "default" and os.environ.get(OF_USER):
+        return needed("azure.ai.ml.identity", "azure", "Azure ML").AzureMLOnBehalfOfCredential()
     if auth == "default":
-        return identity.DefaultAzureCredential(exclude_interactive_browser_credential=True)
+        return identity.DefaultAzureCredential(
+            exclude_interactive_browser_credential=True, managed_identity_client_id=machine
+        )
     if all(os.environ.get(name) for name in GITHUB) and not os.environ.get("AZURE_FEDERATED_TOKEN_FILE"):
         return identity.ClientAssertionCredential(*_variables("AZURE_TENANT_ID", "AZURE_CLIENT_ID"), github_token)
     _variables("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE")

@@ -61,7 +61,7 @@ DECLARED_OPTIONS: dict[str, dict[str, Callable[[], Any]]] = {
 }
 SECTIONS: dict[str, Callable[[], Any]] = {"azure": AzureConfig}  # that options of a group take along: schema/NAME
 FOLDERS = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
-OF_GROUPS = ("compute.tags",)  # mappings in files of configs/, which no dataclass declares
+OF_GROUPS = ("compute.env", "compute.tags")  # mappings in files of configs/, which no dataclass declares
 
 
 def verbs() -> tuple[str, ...]:

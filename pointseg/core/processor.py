@@ -1,11 +1,13 @@
-"""What this machine's processor can do."""
+"""What this machine's processor can do, and the variable by which a job says what it needs."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
 
-__all__ = ["has_native_bfloat16"]
+__all__ = ["NEEDS_GPU", "has_native_bfloat16"]
+
+NEEDS_GPU = "POINTSEG_NEEDS_GPU"  # of the environment; "1": what finds no GPU fails instead of going on without
 
 
 @cache

@@ -18,6 +18,7 @@ from pointseg.core.package import FOLDER
 
 __all__ = ["conda_environment", "read_pins", "requirements_of", "shipped"]
 
+TORCH_INDEX = "https://download.pytorch.org/whl"
 TARGET = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"}
 
 
@@ -94,13 +95,15 @@ def _applies(marker: Marker | None, extras: Iterable[str], python: str) -> bool:
     return any(marker.evaluate({**environment, "extra": extra}) for extra in (*extras, ""))
 
 
-def conda_environment(base: Path, pins: Mapping[str, str], names: Iterable[str]) -> str:
+def conda_environment(base: Path, pins: Mapping[str, str], names: Iterable[str], torch_build: str | None = None) -> str:
     """A conda environment file that needs no other file: `base` with the pip packages of `names`, each at its version.
 
     Args:
         base: the conda file whose channels and Python are kept.
         pins: versions by normalised name.
         names: packages; one without a pin takes the version that is installed here.
+        torch_build: "cpu", "cu126" and the like: which build of torch, from PyTorch's own index; None: as PyPI has it, with
+            the newest CUDA, which needs the newest driver.
 
     Raises:
         ConfigError: if `base` cannot be read, or a package has no version.
@@ -111,6 +114,9 @@ def conda_environment(base: Path, pins: Mapping[str, str], names: Iterable[str])
     except (OSError, yaml.YAMLError, LookupError, TypeError) as error:
         raise ConfigError(f"the environment cannot be read ({type(error).__name__})", where=base) from error
     lines = [f"{name}=={pins.get(name) or _installed(name)}" for name in sorted(set(names))]
+    if torch_build is not None:
+        lines = [f"{line}+{torch_build}" if line.startswith("torch==") else line for line in lines]
+        lines = [f"--extra-index-url {TORCH_INDEX}/{torch_build}", *lines]
     content["dependencies"] = [*kept, {"pip": lines}]
     return yaml.safe_dump(content, sort_keys=False)
 

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from pointseg.azure.job_file import AzureCompute, command_job, write_job
 from pointseg.core.errors import ConfigError
+from pointseg.core.processor import NEEDS_GPU
 from pointseg.data.formats import KINDS
 from pointseg.jobs import JobSpec
 from pointseg.jobs.environment import read_pins, requirements_of
@@ -22,6 +23,7 @@ from pointseg.jobs.spec import Place
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = AzureCompute(cluster="gpu-cluster")
+PINS = read_pins(ROOT / "environments/constraints.txt")
 
 
 def spec(**changes: Any) -> JobSpec:
@@ -105,10 +107,11 @@ def test_the_folder_may_be_moved(tmp_path: Path) -> None:
 def test_the_environment_is_whole_and_pinned(tmp_path: Path) -> None:
     write_job(spec(), CLUSTER, tmp_path / "job")
     lines = yaml.safe_load((tmp_path / "job/conda.yaml").read_text())["dependencies"][-1]["pip"]
-    versions = dict(line.split("==") for line in lines)
-    pins = read_pins(ROOT / "environments/constraints.txt")
+    assert lines[0] == "--extra-index-url https://download.pytorch.org/whl/cpu"
+    versions = dict(line.split("==") for line in lines[1:])
+    assert versions.pop("torch") == f"{PINS['torch']}+cpu"
+    pins = PINS
     for name in (
-        "torch",
         "pytorch-lightning",
         "hydra-core",
         "mlflow",
@@ -119,6 +122,26 @@ def test_the_environment_is_whole_and_pinned(tmp_path: Path) -> None:
         assert versions[name] == pins[name]
     assert not {"pytest", "ruff", "laspy", "fastapi-cli"} & set(versions)
     assert {name for name, version in versions.items() if name in pins and version != pins[name]} == set()
+
+
+@pytest.mark.parametrize(("build", "index"), [("cu126", ["/cu126"]), (None, [])])
+def test_a_build_of_torch_comes_from_its_index(tmp_path: Path, build: str | None, index: list[str]) -> None:
+    write_job(spec(), AzureCompute(cluster="gpu-cluster", torch=build), tmp_path / "job")
+    lines = yaml.safe_load((tmp_path / "job/conda.yaml").read_text())["dependencies"][-1]["pip"]
+    assert [line.rpartition("/whl")[2] for line in lines if line.startswith("-")] == index
+    assert f"torch=={PINS['torch']}" + (f"+{build}" if build else "") in lines
+
+
+def test_a_gpu_job_says_that_it_needs_one_and_its_variables() -> None:
+    on = AzureCompute(cluster="gpu-cluster", gpu=True, env={"NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": 4})
+    variables = command_job(spec(), on, "azureml:env:1")["environment_variables"]
+    assert variables == {"NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": "4", NEEDS_GPU: "1"}
+
+
+def test_a_job_on_kubernetes_says_what_it_gets() -> None:
+    job = command_job(spec(), AzureCompute(cluster="aks", instance_type="gpu-large"), "azureml:env:1")
+    assert job["resources"]["instance_type"] == "gpu-large"
+    assert job["compute"] == "azureml:aks"
 
 
 def test_an_extra_that_an_environment_of_the_workspace_may_lack_is_written_beside(tmp_path: Path) -> None:
@@ -193,6 +216,11 @@ def test_what_only_talks_of_secrets_goes_along(tmp_path: Path) -> None:
         ({}, "compute"),
         ({"cluster": "a", "vm_size": "Standard_D4s_v3"}, "compute"),
         ({"cluster": "gpu-cluster", "spot": True}, "spot"),
+        ({"vm_size": "Standard_D4s_v3", "instance_type": "gpu"}, "instance_type"),
+        ({"cluster": "gpu-cluster", "instance_type": "GPU!"}, "instance_type"),
+        ({"cluster": "gpu-cluster", "torch": "cuda12"}, "torch"),
+        ({"cluster": "gpu-cluster", "env": {"AZUREML_RUN_ID": "x"}}, "env.AZUREML_RUN_ID"),
+        ({"cluster": "gpu-cluster", "env": {"API_KEY": "x"}}, "env.API_KEY"),
         ({"cluster": "1gpu"}, "cluster"),
         ({"cluster": "gpu_cluster"}, "cluster"),
         ({"cluster": "g" * 33}, "cluster"),

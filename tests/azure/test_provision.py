@@ -17,7 +17,12 @@ pytestmark = pytest.mark.azure
 IDS = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg/providers/"
 USER = f"{IDS}Microsoft.ManagedIdentity/userAssignedIdentities/reader"
 AKS = f"{IDS}Microsoft.ContainerService/managedClusters/aks"
-BARE = ("clusters.gpu-cluster=null", "clusters.cpu-cluster=null", "environments=null")
+BARE = (
+    "clusters.gpu-cluster=null",
+    "clusters.multi-gpu-cluster=null",
+    "clusters.cpu-cluster=null",
+    "environments=null",
+)
 CHANGES = "(PUT|PATCH|POST|DELETE) .*"
 
 
@@ -47,6 +52,7 @@ def test_the_first_run_makes_all_and_the_second_nothing(azure: Any, own: Path) -
     done = succeed(provision(own, *store))
     azure.calls.assert_order(
         "PUT computes/gpu-cluster",
+        "PUT computes/multi-gpu-cluster",
         "PUT computes/cpu-cluster",
         "PUT datastores/scans",
         "PUT environments/pointseg-gpu/versions/.*",
@@ -78,7 +84,7 @@ def test_a_plan_sends_nothing_but_questions(azure: Any, own: Path) -> None:
     done = succeed(provision(own, "plan=true", "environments=null"))
     assert "create  compute cluster  gpu-cluster" in done.out
     assert "0 to 2 nodes, dedicated" in done.out
-    assert "2 steps to do" in done.out
+    assert "3 steps to do" in done.out
     assert not azure.calls.matching(CHANGES)
 
 

@@ -184,7 +184,12 @@ def test_one_name_and_deployments_of_others(azure: Any, client: Any, here: Path,
 
 @pytest.mark.slow
 def test_what_the_scripts_make_carries_the_tag(azure: Any, client: Any, here: Path, scans: Path) -> None:
-    none = ("clusters.cpu-cluster=null", "clusters.gpu-cluster=null", "environments=null")
+    none = (
+        "clusters.cpu-cluster=null",
+        "clusters.gpu-cluster=null",
+        "clusters.multi-gpu-cluster=null",
+        "environments=null",
+    )
     provision = ("clusters.tagged.vm_size=Standard_D4s_v3", *none)
     succeed(run("provision", *provision, cwd=here))
     assert made_by_pointseg(client.compute.get("tagged").tags)

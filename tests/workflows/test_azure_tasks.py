@@ -33,8 +33,9 @@ def nameless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_plan_of_what_jobs_need() -> None:
     done = provision(ProvisionConfig(plan=True))
-    assert [(step.kind, step.name) for step in done.steps[:2]] == [
+    assert [(step.kind, step.name) for step in done.steps[:3]] == [
         ("compute cluster", "gpu-cluster"),
+        ("compute cluster", "multi-gpu-cluster"),
         ("compute cluster", "cpu-cluster"),
     ]
     assert {step.action for step in done.steps} == {"create"}

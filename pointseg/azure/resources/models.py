@@ -1,4 +1,8 @@
-"""Models of a workspace: a bundle as a model versioned by content, or a model that exists already."""
+"""Models of a workspace: a bundle to upload, or a model that exists already.
+
+Azure ML numbers the versions of a model, and endpoints take no other version than a number. So a bundle is found again by its
+hash, which is a property of the version that it became.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from pointseg.core.errors import ConfigError
 
 __all__ = ["ModelAsset", "find_model_asset", "model_step", "read_address"]
 
+SHA256 = "bundle.sha256"  # the property that says which bundle a version is
 ADDRESS = re.compile(r"azureml:([A-Za-z0-9][A-Za-z0-9_.-]{0,254})(?::([A-Za-z0-9_.-]{1,255})|@(latest))")
 
 
@@ -24,7 +29,7 @@ class ModelAsset:
 
     Attributes:
         folder: the bundle to upload; None for a model that is in the workspace.
-        sha256: of the bundle; its first digits are the version.
+        sha256: of the bundle.
     """
 
     name: str
@@ -38,8 +43,20 @@ class ModelAsset:
         return f"azureml:{self.name}:{self.version}"
 
     @classmethod
-    def of_bundle(cls, name: str, folder: Path, sha256: str) -> ModelAsset:
-        return cls(name, sha256[:12], folder, sha256)
+    def of_bundle(cls, client: Any, name: str, folder: Path, sha256: str) -> ModelAsset:
+        """The version of the workspace that was made of this bundle, else the next one.
+
+        Raises:
+            AzureError: if Azure cannot be asked.
+        """
+        # archived ones too: their numbers are taken
+        found = get_or_none(f"the model {name}", lambda: list(client.models.list(name=name, list_view_type="All")))
+        versions = found or []
+        for version in versions:
+            if (version.properties or {}).get(SHA256) == sha256:
+                return cls(name, str(version.version), None, sha256)
+        numbers = [int(version.version) for version in versions if str(version.version).isdigit()]
+        return cls(name, str(1 + max(numbers, default=0)), folder, sha256)
 
     def entity(self) -> Any:
         """The SDK's `Model`, which uploads the bundle."""
@@ -49,7 +66,7 @@ class ModelAsset:
             path=str(self.folder),
             type="custom_model",
             tags=dict(MADE_BY_TAG),
-            properties={"bundle.sha256": self.sha256},
+            properties={SHA256: self.sha256},
         )
 
 
@@ -94,9 +111,7 @@ def model_step(client: Any, wanted: ModelAsset) -> Step:
         AzureError: if Azure cannot be asked.
     """
     name = f"{wanted.name}:{wanted.version}"
-    if wanted.folder is None or get_or_none(
-        f"the model {name}", lambda: client.models.get(wanted.name, version=wanted.version)
-    ):
+    if wanted.folder is None:
         return Step("model", name, "keep")
     size = sum(file.stat().st_size for file in wanted.folder.iterdir())
     upload = completing(f"uploading the model {wanted.name}", lambda: client.models.create_or_update(wanted.entity()))

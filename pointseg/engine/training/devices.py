@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import psutil
 import torch
 
 from pointseg.core.errors import ConfigError, DeviceError
-from pointseg.core.processor import has_native_bfloat16
+from pointseg.core.processor import NEEDS_GPU, has_native_bfloat16
 from pointseg.core.ranks import Ranks, ranks_of_environment
 from pointseg.core.text import counted
 from pointseg.engine.training.trainer_settings import ACCELERATORS, TrainerSettings
@@ -81,6 +82,12 @@ def choose_compute(accelerator: str = "auto", precision: str = "auto", index: in
             "a GPU is requested, but this machine has none that torch can use",
             where="trainer.accelerator=gpu",
             remedy="Set trainer.accelerator=cpu (or auto), or install a CUDA build of torch.",
+        )
+    if accelerator == "auto" and not available and os.environ.get(NEEDS_GPU) == "1":
+        raise DeviceError(
+            "this job was sent to a machine with a GPU, and torch finds none",
+            where=f"{NEEDS_GPU}=1",
+            remedy="The driver may be older than torch's CUDA: compute.torch=cu126. Or set accelerator=cpu to go without.",
         )
     use_gpu = available > 0 and accelerator != "cpu"
     ranks = ranks_of_environment()

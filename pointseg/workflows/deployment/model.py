@@ -82,7 +82,7 @@ def workspace_model(config: DeployConfig, workspace: Workspace | None, client: o
     if registered is not None:
         return find_model_asset(client, *registered)
     saved = bundle.save_bundle(folder / "bundle", _load(checkpoint, config))
-    return ModelAsset.of_bundle(config.name, saved, bundle_sha256(saved))
+    return ModelAsset.of_bundle(client, config.name, saved, bundle_sha256(saved))
 
 
 def _load(checkpoint: str, config: DeployConfig) -> bundle.TrainedModel:
@@ -132,4 +132,4 @@ def pinned_environment(
         )
     for file in more:
         pins = read_pins(shipped(file)) | pins
-    return JobEnvironment(name, section.image, conda_environment(shipped("environments/conda.yml"), pins, pins))
+    return JobEnvironment(name, section.image, conda_environment(shipped("environments/conda.yml"), pins, pins, "cpu"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from pointseg.azure.job_file import BASE_IMAGE
 from pointseg.core.config import MAPPING, READS, TEXT, WRITES, key, section
 from pointseg.workflows.settings.shared import ACCELERATORS, AzureConfig, TrackingConfig
 
@@ -21,7 +22,6 @@ __all__ = [
 
 TARGETS = ("local", "managed", "aci", "batch")
 SWITCH = ("enabled", "disabled")
-UBUNTU = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
 
 
 @dataclass
@@ -62,7 +62,7 @@ class BatchConfig:
     environment: str = key(
         "environments/batch.txt", "file with the packages of the environment, NAME==VERSION a line", READS
     )
-    image: str = key(UBUNTU, "what the environment is built on", TEXT)
+    image: str = key(BASE_IMAGE, "what the environment is built on", TEXT)
 
 
 @dataclass
@@ -142,7 +142,7 @@ class ManagedConfig:
     environment: str = key(
         "environments/serving.txt", "file with the packages of the environment, NAME==VERSION a line", READS
     )
-    image: str = key(UBUNTU, "what the environment is built on", TEXT)
+    image: str = key(BASE_IMAGE, "what the environment is built on", TEXT)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pointseg.azure.job_file import BASE_IMAGE
 from pointseg.core.config import MAPPING, READS, TEXT, key, section
 from pointseg.workflows.settings.shared import AzureConfig
 
@@ -57,17 +58,19 @@ class EnvironmentConfig:
     """An environment of jobs: packages are added at the versions of environments/constraints.txt, as jobs do."""
 
     file: str = key("environments/conda.yml", "a conda file", READS)
-    image: str = key(
-        "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest", "the container image that it is built on", TEXT
+    image: str = key(BASE_IMAGE, "the container image that it is built on", TEXT)
+    torch: str | None = key(
+        "cpu", "build of torch, as compute.torch: cpu, or one of CUDA such as cu126; null: as PyPI has it", TEXT
     )
 
 
-CLUSTERS = {  # of compute=aml_gpu and aml_multinode, and of compute=aml_cpu
+CLUSTERS = {  # of compute=aml_gpu, aml_multinode and aml_cpu
     "gpu-cluster": asdict(ClusterConfig(vm_size="Standard_NC24ads_A100_v4", max_nodes=2)),
+    "multi-gpu-cluster": asdict(ClusterConfig(vm_size="Standard_NC96ads_A100_v4", max_nodes=2)),
     "cpu-cluster": asdict(ClusterConfig(vm_size="Standard_D8s_v5", max_nodes=4)),
 }
 ENVIRONMENTS = {
-    "pointseg-gpu": asdict(EnvironmentConfig(image="mcr.microsoft.com/azureml/openmpi5.0-cuda12.6-ubuntu24.04:latest")),
+    "pointseg-gpu": asdict(EnvironmentConfig(torch="cu126")),
     "pointseg-cpu": asdict(EnvironmentConfig()),
 }
 
@@ -85,8 +88,8 @@ class ProvisionConfig:
     workspace: WorkspaceConfig = section(WorkspaceConfig, "whether it is made")
     clusters: dict[str, Any] | None = key(
         CLUSTERS,
-        "clusters by name: gpu-cluster is that of compute=aml_gpu and aml_multinode, cpu-cluster that of aml_cpu; add your "
-        "own with clusters.NAME.vm_size=SIZE; clusters.NAME=null leaves one out",
+        "clusters by name: gpu-cluster is that of compute=aml_gpu, multi-gpu-cluster of aml_multinode, cpu-cluster of "
+        "aml_cpu; add your own with clusters.NAME.vm_size=SIZE; clusters.NAME=null leaves one out",
         MAPPING,
         entry=ClusterConfig,
     )

@@ -92,11 +92,11 @@ def _environments(config: ProvisionConfig) -> list[JobEnvironment]:
     environments = []
     for name, values in _members("environments", config.environments).items():
         key = f"environments.{name}"
-        if not isinstance(values, Mapping) or set(values) != {"file", "image"}:
+        if not isinstance(values, Mapping) or not {"file", "image"} <= set(values) <= {"file", "image", "torch"}:
             remedy = f"Give {key}.file and .image."
             raise ConfigError("an environment is a conda file and an image", where=key, remedy=remedy)
         if not isinstance(values["file"], str):
             raise ConfigError("no conda file is given", where=f"{key}.file", remedy="Such as environments/conda.yml.")
-        conda = job_environment(values["file"], EXTRAS)
+        conda = job_environment(values["file"], EXTRAS, values.get("torch"))
         environments.append(JobEnvironment(name, str(values["image"]), conda))
     return environments

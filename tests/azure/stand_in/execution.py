@@ -24,6 +24,7 @@ from .pipelines import Pipelines
 from .shapes import REGION
 from .store import Resource, Store
 
+GPU = "POINTSEG_NEEDS_GPU"  # what a job says that must find one: here it runs on a processor all the same
 INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS")
 
 
@@ -215,7 +216,7 @@ class Executor:
             "MLFLOW_RUN_ID": run.name,
             "MLFLOW_EXPERIMENT_NAME": properties["experimentName"],
             **paths,
-            **(properties.get("environmentVariables") or {}),
+            **{name: value for name, value in (properties.get("environmentVariables") or {}).items() if name != GPU},
         }
 
     def _run(self, run: Run, properties: dict[str, Any], variables: dict[str, str], log: Path) -> str | None:

@@ -31,6 +31,8 @@ def check(store: Store, workspace: str, below: str, body: dict[str, Any], old: R
     of_kind, properties = kind(below), body.get("properties") or {}
     if of_kind in NAMES and not re.fullmatch(NAMES[of_kind], below.rsplit("/", 1)[1]):
         raise AzureError(400, "BadArgument", f"The name {below.rsplit('/', 1)[1]} does not match {NAMES[of_kind]}.")
+    if re.fullmatch(r"models/[^/]+/versions/(?![1-9]\d*$).*", below):  # github.com/Azure/azureml-examples/issues/2725
+        raise AzureError(400, "UserError", "The version of a model must be a positive integer.")
     if old is not None and of_kind in PLACES:
         for key in PLACES[of_kind]:
             if properties.get(key) is not None and properties[key] != old["properties"].get(key):

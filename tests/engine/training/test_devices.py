@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pointseg.core.errors import ConfigError, DeviceError
+from pointseg.core.processor import NEEDS_GPU
 from pointseg.engine.training import devices
 from pointseg.engine.training.devices import choose_compute
 
@@ -102,3 +103,11 @@ def test_threads_that_would_wait_are_said(
 def test_native_is_bfloat16_where_the_processor_has_it(has: bool, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_has_native_bfloat16", lambda _: has)
     assert choose_compute("cpu", "native").precision == chosen
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_job_that_was_sent_to_a_gpu_does_not_go_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NEEDS_GPU, "1")
+    with pytest.raises(DeviceError, match="torch finds none"):
+        choose_compute()
+    assert choose_compute("cpu").accelerator == "cpu"  # it was told to
