@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pointseg.core.addresses import split_registered_model
 from pointseg.core.errors import TrackingError
+from pointseg.tracking.aliases import holder_of
 from pointseg.tracking.store import open_store, plain_store_errors, resolve_uri
 
 __all__ = ["download_model", "find_model", "registered_version"]
@@ -55,7 +56,13 @@ def registered_version(uri: str, tracking_uri: str | None, start_dir: Path) -> t
         raise TrackingError("a registered model needs a registry, but tracking is off", where=uri, remedy=remedy)
     with plain_store_errors(f"{uri} in {store}"):
         if alias:
-            version = open_store(store).get_model_version_by_alias(name, alias).version
+            holder = holder_of(open_store(store), store, name, alias)
+            if holder is None:
+                remedy = "Give it with register_model promote=ALIAS, or name a version."
+                raise TrackingError(
+                    f"no version of {name} has the alias {alias}", where=f"{uri} in {store}", remedy=remedy
+                )
+            version = holder.version
         elif version == "latest":
             versions = open_store(store).search_model_versions(f"name = '{name}'")
             version = str(max((int(item.version) for item in versions), default=0))

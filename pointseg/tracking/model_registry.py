@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from pointseg.core.errors import ConfigError, TrackingError
 from pointseg.core.redaction import redact_text
+from pointseg.tracking.aliases import holder_of, move_to
 from pointseg.tracking.mlflow_run import base_tags
 from pointseg.tracking.mlflow_values import flatten
 from pointseg.tracking.store import experiment_for, open_store, patiently, plain_store_errors, resolve_uri, sqlite_path
@@ -94,7 +95,7 @@ class Registry:
 
     def holder(self, name: str, alias: str) -> str | None:
         """The number of the version that has an alias; None if there is no such model or alias."""
-        version = self._find(lambda: self.client.get_model_version_by_alias(name, alias))
+        version = self._find(lambda: holder_of(self.client, self.uri, name, alias))
         return None if version is None else str(version.version)
 
     def version(self, name: str, number: str) -> Version:
@@ -158,7 +159,7 @@ class Registry:
     def set_alias(self, name: str, alias: str, number: str) -> None:
         """Move an alias to a version, whichever had it before."""
         with plain_store_errors(self.uri):
-            patiently(lambda: self.client.set_registered_model_alias(name, alias, number))
+            move_to(self.client, self.uri, name, alias, number, patiently)
 
     def move_alias(self, name: str, alias: str, number: str, expected: str | None) -> None:
         """Move an alias to a version if it is still at the `expected` one.

@@ -23,7 +23,8 @@ from pointseg.core.errors import ConfigError, TrackingError
 from pointseg.engine.bundle import TrainedModel, load_bundle, save_bundle
 from pointseg.engine.predictor import Predictor
 from pointseg.exporting.triton import triton_repository
-from pointseg.tracking import download_model
+from pointseg.tracking import aliases, download_model
+from pointseg.tracking.model_download import registered_version
 from pointseg.tracking.model_registry import Registry, check_alias, check_name
 from pointseg.tracking.packaging import MODEL_FORMATS, bundle_sha256, package
 
@@ -234,6 +235,38 @@ def test_what_is_not_there_is_none_or_explained(home: Path) -> None:
 def test_names_that_an_address_cannot_hold_are_refused(name: object) -> None:
     with pytest.raises(ConfigError):
         check_name(name)
+
+
+def test_where_a_registry_keeps_no_aliases_tags_of_versions_are_them(
+    home: Path, tmp_path: Path, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aliases, "keeps_aliases", lambda store: False)  # as of azureml://
+    registry = Registry("auto", home)
+    for number in ("1", "2", "3"):
+        register(registry, trained, tmp_path)
+        assert registry.holder("street", "candidate") == number
+    assert registry.holder("street", "champion") is None
+    registry.move_alias("street", "champion", "2", expected=None)
+    registry.move_alias("street", "champion", "1", expected="2")  # back again
+    assert registry.holder("street", "champion") == "1"
+    with pytest.raises(TrackingError, match="when the comparison began"):
+        registry.move_alias("street", "champion", "3", expected="2")
+    assert registered_version("models:/street@champion", "auto", home)[1] == "1"
+    with pytest.raises(TrackingError, match="no version of street has the alias winner"):
+        registered_version("models:/street@winner", "auto", home)
+    assert not registry.client.get_registered_model("street").aliases
+
+
+def test_of_two_moves_at_once_the_later_tag_counts(
+    home: Path, tmp_path: Path, trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aliases, "keeps_aliases", lambda store: False)
+    registry = Registry("auto", home)
+    for _ in range(2):
+        register(registry, trained, tmp_path, alias=None)
+    for number, when in (("1", "200.0"), ("2", "100.0")):  # neither has taken the other's away yet
+        registry.client.set_model_version_tag("street", number, "pointseg.alias.champion", when)
+    assert registry.holder("street", "champion") == "1"
 
 
 @pytest.mark.parametrize("alias", ["latest", "candidate", "v3", "3", "a b", None])

@@ -1,7 +1,8 @@
-"""The registry of Azure ML's tracking server: MLflow's REST interface of version 2, models and versions in memory."""
+"""The registry of Azure ML's tracking server: MLflow's REST interface of version 2 without aliases, models and versions in memory."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from .shapes import complete
@@ -17,7 +18,7 @@ class Exists(Exception):
 
 
 class Registry:
-    """Actions named as their paths are. `models` holds, by name, versions and aliases; versions are models of the workspace as well."""
+    """Actions named as their paths are. `models` holds, by name, versions, which are models of the workspace as well."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -26,22 +27,17 @@ class Registry:
     def _registered_models_create(self, _: str, words: dict[str, Any]) -> dict[str, Any]:
         if words["name"] in self.models:
             raise Exists(f"Registered Model (name={words['name']}) already exists.")
-        self.models[words["name"]] = {"versions": {}, "aliases": {}}
+        self.models[words["name"]] = {"versions": {}}
         return {"registered_model": {"name": words["name"]}}
 
     def _registered_models_get(self, _: str, words: dict[str, Any]) -> dict[str, Any]:
-        aliases = [{"alias": alias, "version": number} for alias, number in self._model(words)["aliases"].items()]
-        return {"registered_model": {"name": words["name"], "aliases": aliases}}
+        self._model(words)
+        return {"registered_model": {"name": words["name"]}}
 
-    def _registered_models_alias(self, _: str, words: dict[str, Any]) -> dict[str, Any]:
-        model = self._model(words)
-        if "version" in words:
-            self._version(words)
-            model["aliases"][words["alias"]] = str(words["version"])
-            return {}
-        if words["alias"] not in model["aliases"]:
-            raise Missing(f"Registered model alias {words['alias']} not found.")
-        return {"model_version": model["versions"][model["aliases"][words["alias"]]]}
+    def _model_versions_search(self, _: str, words: dict[str, Any]) -> dict[str, Any]:
+        found = re.fullmatch(r"name ?= ?'([^']+)'", str(words.get("filter", "")))
+        versions = self.models.get(found[1], {"versions": {}})["versions"] if found else {}
+        return {"model_versions": list(reversed(versions.values()))}
 
     def _model_versions_create(self, workspace: str, words: dict[str, Any]) -> dict[str, Any]:
         versions = self._model(words)["versions"]
