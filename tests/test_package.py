@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import zipfile
-from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_environment import bare_environment
 from conftest import scan_points
 from verbs import SMALL
 
@@ -62,36 +60,10 @@ print(pointseg.LabelMap.load(config.data.labels).num_classes)
     assert done.stdout.strip() == "19", done.stderr
 
 
-def installed(distribution: str, seen: set[str]) -> set[str]:
-    """A distribution and all that it requires without extras, normalised."""
-    name = re.sub(r"[-_.]+", "-", distribution).lower()
-    if name not in seen:
-        seen.add(name)
-        with suppress(metadata.PackageNotFoundError):
-            for requirement in metadata.requires(name) or ():
-                if "extra ==" not in requirement:
-                    installed(re.match(r"[\w.-]+", requirement)[0], seen)  # type: ignore[index]
-    return seen
-
-
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter that has what `make demo` installs, and no extra."""
-    root = tmp_path_factory.mktemp("bare")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root / "env")], check=True, timeout=120)
-    kept = installed("pointseg", set())
-    packages = root / "packages"
-    packages.mkdir()
-    for distribution in metadata.distributions():
-        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
-        for file in distribution.files or () if name in kept else ():
-            top = file.parts[0]
-            editable = name == "pointseg" and not top.endswith(".dist-info")  # the checkout itself is on the path
-            if top not in ("..", "__pycache__") and not editable and not (packages / top).exists():
-                (packages / top).symlink_to(Path(str(distribution.locate_file(top))))
-    site = next((root / "env/lib").glob("python*/site-packages"))
-    (site / "bare.pth").write_text(f"{ROOT}\n{packages}\n")
-    return root / "env/bin/python"
+    return bare_environment(tmp_path_factory.mktemp("bare"), ["pointseg"], ROOT)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from pointseg.tracking.store import (
     resolve_uri,
     sqlite_path,
 )
+from pointseg.tracking.store_limits import MetricNames, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,9 @@ def start(
         else:
             number = patiently(lambda: experiment_for(client, store, experiment))
             run = patiently(lambda: client.create_run(number, run_name=run_name, tags={**base_tags(), **labels}))
-        tracker = MlflowTracker(client, store, str(run.info.run_id), str(run.info.experiment_id), owned=owned)
+        tracker = MlflowTracker(
+            client, store, str(run.info.run_id), str(run.info.experiment_id), owned=owned, metrics=run.data.metrics
+        )
         with tracker.strictly():
             tracker.set_tags({**labels, **tags})
             tracker.log_params(params)
@@ -137,7 +140,18 @@ class MlflowTracker(Tracker):
     uri: str
     experiment_id: str
 
-    def __init__(self, client: MlflowClient, uri: str, run_id: str, experiment_id: str, *, owned: bool) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        uri: str,
+        run_id: str,
+        experiment_id: str,
+        *,
+        owned: bool,
+        metrics: Iterable[str] = (),
+    ) -> None:
+        self._limits = limits_of(uri)
+        self._names = MetricNames(self._limits.metric_names, metrics)
         self.client, self.uri, self.run_id, self.experiment_id, self.owned = client, uri, run_id, experiment_id, owned
         self.ui_hint = values.ui_hint(uri, sqlite_path(uri), experiment_id, run_id)
         self._lock = threading.RLock()
@@ -188,7 +202,7 @@ class MlflowTracker(Tracker):
             known = self.client.get_run(self.run_id).data.params
             new = [Param(name, text) for name, text in flat.items() if name not in known]
             changed = [
-                RunTag(f"param_changed.{name}"[:250], text)
+                RunTag(f"param_changed.{name}"[:250], text[: self._limits.tag])
                 for name, text in flat.items()
                 if known.get(name, text) != text
             ]
@@ -204,8 +218,16 @@ class MlflowTracker(Tracker):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         from mlflow.entities import Metric
 
-        now, numbers = int(time.time() * 1000), values.numbers(metrics)
+        now = int(time.time() * 1000)
         with self._lock:
+            before = len(self._names.left_out)
+            numbers = {name: value for name, value in values.numbers(metrics).items() if self._names.take(name)}
+            if not before and self._names.left_out:
+                _log.warning(
+                    "This store takes %d names of metrics a run: %s and the like are in history.csv and metrics.json alone.",
+                    self._limits.metric_names,
+                    min(self._names.left_out),
+                )
             self._waiting += [Metric(name, value, now, step or 0) for name, value in numbers.items()]
             del self._waiting[:-_MOST_WAITING]
         self.flush()
@@ -213,7 +235,7 @@ class MlflowTracker(Tracker):
     def flush(self, *, always: bool = False) -> None:
         with self._lock:
             while self._waiting:
-                some = self._waiting[:1000]
+                some = self._waiting[: self._limits.rows]
                 if not self._attempt(partial(self.client.log_batch, self.run_id, metrics=some), always=always):
                     return
                 del self._waiting[: len(some)]
@@ -221,7 +243,7 @@ class MlflowTracker(Tracker):
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         from mlflow.entities import RunTag
 
-        entries = [RunTag(name, text) for name, text in values.flatten(tags).items()]
+        entries = [RunTag(name, text[: self._limits.tag]) for name, text in values.flatten(tags).items()]
         for some in values.chunks(entries, 100):
             self._send(partial(self.client.log_batch, self.run_id, tags=some))
 

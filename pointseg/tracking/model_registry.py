@@ -23,11 +23,11 @@ from pointseg.tracking.aliases import holder_of, move_to
 from pointseg.tracking.mlflow_run import base_tags
 from pointseg.tracking.mlflow_values import flatten
 from pointseg.tracking.store import experiment_for, open_store, patiently, plain_store_errors, resolve_uri, sqlite_path
+from pointseg.tracking.store_limits import limits_of
 
 __all__ = ["Registry", "Version", "check_alias", "check_name"]
 
 NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
-LONGEST_TAG = 4000  # characters; servers take 5,000
 LOCK_SECONDS = 60
 
 
@@ -134,6 +134,7 @@ class Registry:
             TrackingError: if the store refuses something.
         """
         check_name(name)
+        longest = limits_of(self.uri).tag
         with plain_store_errors(self.uri), self._run(run_id, name) as run:
             place = f"model-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"  # a run may be registered twice
             patiently(lambda: self.client.log_artifacts(run.info.run_id, str(folder), place))
@@ -141,7 +142,7 @@ class Registry:
             self._make_model(name)
             made = patiently(
                 lambda: self.client.create_model_version(
-                    name, source, run.info.run_id, tags=texts(tags), description=redact_text(description)
+                    name, source, run.info.run_id, tags=texts(tags, longest), description=redact_text(description)
                 )
             )
         version = _version(made)
@@ -182,7 +183,7 @@ class Registry:
 
     def replace_tags(self, version: Version, prefix: str, tags: Mapping[str, Any]) -> None:
         """Set tags of a version, and remove its other tags with this prefix, which an earlier call set."""
-        new = {f"{prefix}{key}": text for key, text in texts(tags).items()}
+        new = {f"{prefix}{key}": text for key, text in texts(tags, limits_of(self.uri).tag).items()}
         with plain_store_errors(self.uri):
             present = patiently(lambda: self.client.get_model_version(version.name, version.number)).tags
             for key in present:
@@ -247,10 +248,10 @@ def check_alias(alias: object) -> None:
         )
 
 
-def texts(tags: Mapping[str, Any]) -> dict[str, str]:
+def texts(tags: Mapping[str, Any], longest: int) -> dict[str, str]:
     """Tags as every server accepts them: texts without secrets, not too long; None is omitted."""
     flat = flatten({key: value for key, value in tags.items() if value is not None})
-    return {key: text[:LONGEST_TAG] for key, text in flat.items()}
+    return {key: text[:longest] for key, text in flat.items()}
 
 
 def _version(found: Any) -> Version:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from pointseg.core.errors import ConfigError
 from pointseg.core.files import write_text
 from pointseg.core.optional_packages import needed
-from pointseg.core.package import FOLDER, VERSION
+from pointseg.core.package import FOLDER
 from pointseg.data.synthetic import SyntheticScans
 from pointseg.engine.bundle import TrainedModel, save_bundle
 
@@ -22,6 +23,7 @@ __all__ = ["MODEL_FORMATS", "bundle_sha256", "check_format", "package"]
 
 MODEL_FORMATS = ("mlflow_model", "custom_model", "triton_model")  # Azure ML's names for kinds of models
 EXAMPLE_POINTS = 64
+PREDICTS = ("core", "data", "models", "engine")  # rooms of the package that prediction needs
 PYFUNC = FOLDER / "tracking" / "pyfunc.py"
 
 
@@ -57,7 +59,10 @@ def check_format(form: str) -> None:
 
 
 def _pyfunc(bundle: Path, folder: Path, extra: int) -> Path:
-    """The bundle with the code that serves it, without a pickle; `extra` is its number of further sensor columns."""
+    """The bundle with the code that serves it, without a pickle; `extra` is its number of further sensor columns.
+
+    The code goes along, for pointseg is on no package index: an environment of what the model names is enough to serve it.
+    """
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -75,9 +80,22 @@ def _pyfunc(bundle: Path, folder: Path, extra: int) -> Path:
             signature=signature,
             input_example=example_points(extra),
             pip_requirements=requirements(),
+            code_paths=[str(_own_code(folder.with_name("code")))],
         )
     _forget_this_machine(folder / "MLmodel")
     return folder
+
+
+def _own_code(folder: Path) -> Path:
+    """What a `Predictor` needs of this package, in a folder of its name."""
+    place = folder / FOLDER.name
+    skipped = shutil.ignore_patterns("__pycache__", "*.pyc", "shipped_models")
+    for room in PREDICTS:
+        shutil.copytree(FOLDER / room, place / room, ignore=skipped)
+    for file in FOLDER.glob("*.py"):
+        if file.stem in ("__init__", "errors"):  # the others are commands
+            shutil.copy2(file, place)
+    return place
 
 
 def _forget_this_machine(file: Path) -> None:
@@ -100,8 +118,7 @@ def example_points(extra: int = 0) -> np.ndarray:
 def requirements() -> list[str]:
     """The packages that prediction needs, in their installed versions; torch without its build, such as +cpu."""
     names = ("torch", "numpy", "scipy", "safetensors", "PyYAML")
-    installed = [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
-    return [f"pointseg=={VERSION}", *installed]
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def bundle_sha256(folder: Path) -> str:

@@ -54,7 +54,8 @@ def trees(
         ids.append(labels[chosen])
     x, y = np.concatenate(columns), np.concatenate(ids)
     weights = class_weights(np.bincount(y, minlength=label_map.num_classes + 1)[1:], weighting)[y - 1]
-    model = HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)
+    # without a penalty on large leaves, weights of rare classes let the trees diverge
+    model = HistGradientBoostingClassifier(max_iter=100, early_stopping=False, l2_regularization=10.0, random_state=0)
     return model.fit(x, y, sample_weight=weights)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bare_environment import bare_environment
 from numpy.typing import NDArray
 from registry_helpers import free_port, own_environment, running, server, without_logged_models
 from verbs import empty_database
@@ -114,7 +115,9 @@ def test_an_mlflow_model_says_what_it_takes_and_nothing_of_this_machine(tmp_path
     example = json.loads((folder / "serving_input_example.json").read_text())["inputs"]
     assert np.array(example).shape == (64, 4)
     wanted = (folder / "requirements.txt").read_text()
-    assert all(f"{name}==" in wanted for name in ("pointseg", "torch", "numpy", "scipy", "safetensors", "PyYAML"))
+    assert all(f"{name}==" in wanted for name in ("torch", "numpy", "scipy", "safetensors", "PyYAML"))
+    assert "pointseg" not in wanted  # on no index: its code goes along
+    assert (folder / "code/pointseg/engine/predictor.py").is_file()
     for file in folder.rglob("*"):
         assert file.suffix not in (".pkl", ".pth")
         assert not file.is_file() or str(tmp_path).encode() not in file.read_bytes()
@@ -385,3 +388,29 @@ def test_mlflow_s_own_commands_answer_as_the_predictor(
             assert (wrong, status) == (wrong, 400)
             assert said["message"]
         assert post(address, rows)[0] == 200  # still there
+
+
+@pytest.mark.slow
+def test_an_environment_of_what_the_model_names_is_enough(
+    tmp_path: Path, trained: TrainedModel, scan: NDArray[np.float32]
+) -> None:
+    folder = package(trained, tmp_path / "model", "mlflow_model")
+    named = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
+    python = bare_environment(tmp_path / "there", named)
+    np.save(tmp_path / "scan.npy", scan)
+    code = """
+import sys
+import mlflow.pyfunc, numpy as np
+model = mlflow.pyfunc.load_model("model")
+np.save("labels.npy", model.predict(np.load("scan.npy")))
+import pointseg
+print(pointseg.__file__)
+assert "pytorch_lightning" not in sys.modules and "hydra" not in sys.modules
+"""
+    words = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(python), "-c", code], cwd=tmp_path, env=words, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.split()[-1]).is_relative_to(folder / "code")
+    assert np.array_equal(np.load(tmp_path / "labels.npy"), Predictor(trained)(scan))

@@ -26,6 +26,7 @@ STATUSES = {
 PATH = re.compile(
     r"/mlflow/v\d\.0(/subscriptions/.*/workspaces/[^/]+)/api/2\.0/(?:preview/)?mlflow/(.*)", re.IGNORECASE
 )
+METRIC_NAMES, ROWS, LONGEST_TAG = 50, 250, 1000  # of a run, of a request, of a tag
 LONGEST_VALUE = 6000
 
 
@@ -179,6 +180,12 @@ class Tracking:
                 raise MlflowError(400, "INVALID_PARAMETER_VALUE", f"The param {param['key']} has a value already.")
             if len(param["value"]) > LONGEST_VALUE:
                 raise MlflowError(400, "INVALID_PARAMETER_VALUE", f"The value of {param['key']} is too long.")
+        names = {metric["key"] for metric in [*run["metrics"], *words.get("metrics", [])]}
+        if len(names) > METRIC_NAMES or len(words.get("metrics", [])) > ROWS:
+            raise MlflowError(400, "INVALID_PARAMETER_VALUE", f"{len(names)} metrics, or too many rows.")
+        for tag in words.get("tags", []):
+            if len(tag["value"]) > LONGEST_TAG:
+                raise MlflowError(400, "INVALID_PARAMETER_VALUE", f"The value of the tag {tag['key']} is too long.")
         run["params"] |= {param["key"]: param["value"] for param in words.get("params", [])}
         run["tags"] |= {tag["key"]: tag["value"] for tag in words.get("tags", [])}
         run["metrics"] += words.get("metrics", [])
