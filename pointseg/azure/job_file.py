@@ -316,6 +316,8 @@ def job_environment(file: str, extras: Iterable[str] = (), torch_build: str | No
     """
     pins = read_pins(shipped("environments/constraints.txt"))
     names = requirements_of("pointseg", extras) | {TRACKING} | requirements_of(TRACKING)
+    if torch_build is not None and torch_build.startswith("cu"):
+        names |= {"nvidia-ml-py"}  # MLflow's readings of the GPU
     return conda_environment(shipped(file), pins, names, torch_build)
 
 

@@ -39,6 +39,7 @@ PIPELINE_FILE = "pipeline.yaml"
 COMPONENTS = "components"
 SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
 SERVERLESS = "azureml:serverless"
+ACTS = ("register",)  # what it does is in the registry, so Azure ML must not take an earlier run of it for this one
 OF_NODE = ("compute", "resources", "distribution", "environment_variables", "limits", "queue_settings", "identity")
 
 
@@ -148,7 +149,11 @@ def _component(step: PipelineStep, environment: str | dict[str, str]) -> dict[st
     """A step as a command component, which says what kinds of things it reads and writes."""
     spec = step.spec
     component: dict[str, Any] = {"$schema": f"{SCHEMAS}/commandComponent.schema.json", "type": "command"}
-    component |= {"name": f"pointseg_{step.name}", "display_name": step.name, "is_deterministic": step.keeps}
+    component |= {
+        "name": f"pointseg_{step.name}",
+        "display_name": step.name,
+        "is_deterministic": step.keeps and step.name not in ACTS,
+    }
     if spec.inputs:
         component["inputs"] = {name: _declared(place) for name, place in spec.inputs.items()}
     if spec.outputs:

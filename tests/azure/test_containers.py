@@ -323,6 +323,9 @@ image = words[words.index("--image") + 1]
 known = built.read_text().split() if built.exists() else []
 if words[:3] == ["acr", "repository", "show"] and image not in known:
     sys.exit("Error: the specified tag does not exist. Correlation ID: 0b1e0000-0000-0000-0000-000000000001")
+if words[:2] == ["acr", "import"]:
+    with open(built, "a") as file:
+        file.write(image + "\\n")
 if words[:2] == ["acr", "build"]:
     if (folder / "broken").exists():
         sys.exit("ERROR: step 3/9 failed")
@@ -360,6 +363,10 @@ def test_the_image_is_built_by_az_once(
     assert "Nothing to do" in succeed(deploy(here, *words)).out
     said = [json.loads(line)[:2] for line in (tools / "words").read_text().splitlines()]
     assert said.count(["acr", "build"]) == 3  # the one that failed, code and model
+    assert said.count(["acr", "import"]) == 1
+    (group,) = groups(azure)
+    images = {one["name"]: one["properties"]["image"] for one in group["properties"]["containers"]}
+    assert "example.azurecr.io/library/caddy:2.10-alpine" in images.values()  # not pulled from a public registry
 
 
 @pytest.mark.slow

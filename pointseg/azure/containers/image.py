@@ -6,6 +6,7 @@ import logging
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from pointseg.core.package import FOLDER
 from pointseg.core.redaction import redact_text
 from pointseg.jobs.snapshot import take_snapshot
 
-__all__ = ["check_image", "image_builds", "image_steps"]
+__all__ = ["check_image", "image_builds", "image_copy", "image_steps"]
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,40 @@ class ImageBuild:
         return ["az", "acr", "build", "--registry", self.registry, "--image", self.name, *file, str(self.folder)]
 
 
+@dataclass(frozen=True)
+class ImageCopy:
+    """A public image to copy into the registry, unless that has it: anonymous pulls are limited, and fail when it matters.
+
+    Attributes:
+        registry, name: as of `ImageBuild`.
+        source: where it is, such as docker.io/library/caddy:2.10-alpine.
+    """
+
+    registry: str
+    name: str
+    source: str
+
+    @property
+    def image(self) -> str:
+        return f"{self.registry}.azurecr.io/{self.name}"
+
+    @property
+    def command(self) -> list[str]:
+        """What copies it."""
+        return ["az", "acr", "import", "--name", self.registry, "--source", self.source, "--image", self.name]
+
+
+def image_copy(registry: str, source: str) -> ImageCopy | None:
+    """The copy of a public image of Docker's registry; None for one that lies elsewhere.
+
+    Example:
+        >>> image_copy("example", "docker.io/library/caddy:2.10-alpine").image
+        'example.azurecr.io/library/caddy:2.10-alpine'
+    """
+    place, _, name = source.partition("/")
+    return ImageCopy(registry, name, source) if place == "docker.io" and "@" not in name else None
+
+
 def image_builds(registry: object, repository: object, bundle: Path, folder: Path) -> list[ImageBuild]:
     """The image of the code and, on top of it, that of the model, as folders to build them from.
 
@@ -106,7 +141,7 @@ def image_builds(registry: object, repository: object, bundle: Path, folder: Pat
     return [base, ImageBuild(place, f"{own}:{folder_digest(model)[:12]}", model)]
 
 
-def image_steps(builds: list[ImageBuild], kept: Path, *, ask: bool = True) -> list[Step]:
+def image_steps(builds: Sequence[ImageBuild | ImageCopy], kept: Path, *, ask: bool = True) -> list[Step]:
     """What to do so that the registry has the images; `az` asks it, where that is installed.
 
     Args:
@@ -128,7 +163,7 @@ def image_steps(builds: list[ImageBuild], kept: Path, *, ask: bool = True) -> li
     return steps
 
 
-def _exists(build: ImageBuild) -> bool:
+def _exists(build: ImageBuild | ImageCopy) -> bool:
     command = ["az", "acr", "repository", "show", "--name", build.registry, "--image", build.name, "--output", "none"]
     done = _run(command, 120)
     if done.returncode == 0:
@@ -151,21 +186,27 @@ def _last_lines(done: subprocess.CompletedProcess[str]) -> str:
     return redact_text(" / ".join(lines[-LAST_LINES:]))[-400:].rstrip(".") or f"exit code {done.returncode}"
 
 
-def _build(build: ImageBuild) -> None:
+def _build(build: ImageBuild | ImageCopy) -> None:
     log.info("%s", shlex.join(build.command))
     done = _run(build.command, BUILD_SECONDS)
     if done.returncode:
-        text = f"az acr build failed ({_last_lines(done)})"
+        text = f"{' '.join(build.command[:3])} failed ({_last_lines(done)})"
         raise AzureError(text, where=build.name, remedy="See its run in the portal.")
 
 
-def _refuse_without_az(builds: list[ImageBuild], kept: Path) -> None:
+def _model_of(builds: Sequence[ImageBuild | ImageCopy]) -> ImageBuild:
+    """The image of the model, which is built last."""
+    return [build for build in builds if isinstance(build, ImageBuild)][-1]
+
+
+def _refuse_without_az(builds: Sequence[ImageBuild | ImageCopy], kept: Path) -> None:
     """Leave the folders and log the commands that build them."""
     for build in builds:
-        folder = shutil.copytree(build.folder, kept / build.folder.name, dirs_exist_ok=True)
-        log.info("%s", shlex.join(replace(build, folder=folder).command))
+        if isinstance(build, ImageBuild):
+            build = replace(build, folder=shutil.copytree(build.folder, kept / build.folder.name, dirs_exist_ok=True))
+        log.info("%s", shlex.join(build.command))
     raise AzureError(
         "az is not installed here, and it builds the image",
         where="az acr build",
-        remedy=f"Run the commands above where it is, then give aci.image={builds[-1].image}.",
+        remedy=f"Run the commands above where it is, then give aci.image={_model_of(builds).image}.",
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from pointseg.azure.containers.client import container_instances, find_group
 from pointseg.azure.containers.group import ContainerSettings, GroupSecrets, WantedGroup
-from pointseg.azure.containers.image import check_image, image_builds, image_steps
+from pointseg.azure.containers.image import check_image, image_builds, image_copy, image_steps
 from pointseg.azure.containers.rollout import GroupTest, group_step
 from pointseg.azure.containers.tls import Certificate
 from pointseg.azure.empty_workspace import EmptyWorkspace
@@ -66,8 +66,12 @@ def deploy_aci(config: DeployConfig, folder: Path | None) -> Deployed:
             assert trained is not None
             packed = bundle.save_bundle(Path(temporary) / "bundle", trained)
             builds = image_builds(aci.registry, aci.repository, packed, Path(temporary) / "images")
-            steps += image_steps(builds, (folder or new_run_folder()) / "images", ask=workspace is not None)
             image = builds[-1].image
+            copy = image_copy(str(aci.registry), aci.tls_image) if aci.tls == "caddy" else None
+            if copy is not None:
+                settings = replace(settings, tls_image=copy.image)
+            wanted_images = [*builds, *([copy] if copy else [])]
+            steps += image_steps(wanted_images, (folder or new_run_folder()) / "images", ask=workspace is not None)
         client = container_instances(workspace.subscription, config.azure.auth) if workspace else EmptyWorkspace()
         wanted = WantedGroup(name, image, settings, secrets)
         steps.append(group_step(client, group, wanted, _trial(config, trained)))
