@@ -20,7 +20,7 @@ from pointseg.core.package import FOLDER
 from pointseg.core.redaction import redact_text
 from pointseg.jobs.snapshot import take_snapshot
 
-__all__ = ["check_image", "image_builds", "image_copy", "image_steps"]
+__all__ = ["ImageBuild", "ImageCopy", "check_image", "image_builds", "image_copy", "image_steps"]
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pointseg.azure.containers.client import container_instances, find_group
 from pointseg.azure.containers.group import ContainerSettings, GroupSecrets, WantedGroup
-from pointseg.azure.containers.image import check_image, image_builds, image_copy, image_steps
+from pointseg.azure.containers.image import ImageBuild, ImageCopy, check_image, image_builds, image_copy, image_steps
 from pointseg.azure.containers.rollout import GroupTest, group_step
 from pointseg.azure.containers.tls import Certificate
 from pointseg.azure.empty_workspace import EmptyWorkspace
@@ -67,11 +67,12 @@ def deploy_aci(config: DeployConfig, folder: Path | None) -> Deployed:
             packed = bundle.save_bundle(Path(temporary) / "bundle", trained)
             builds = image_builds(aci.registry, aci.repository, packed, Path(temporary) / "images")
             image = builds[-1].image
+            images: list[ImageBuild | ImageCopy] = [*builds]
             copy = image_copy(str(aci.registry), aci.tls_image) if aci.tls == "caddy" else None
             if copy is not None:
+                images.append(copy)
                 settings = replace(settings, tls_image=copy.image)
-            wanted_images = [*builds, *([copy] if copy else [])]
-            steps += image_steps(wanted_images, (folder or new_run_folder()) / "images", ask=workspace is not None)
+            steps += image_steps(images, (folder or new_run_folder()) / "images", ask=workspace is not None)
         client = container_instances(workspace.subscription, config.azure.auth) if workspace else EmptyWorkspace()
         wanted = WantedGroup(name, image, settings, secrets)
         steps.append(group_step(client, group, wanted, _trial(config, trained)))
