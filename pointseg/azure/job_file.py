@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ BASE_IMAGE = (
 SCHEMA = "https://azuremlschemas.azureedge.net/latest/commandJob.schema.json"
 INPUT_MODES = {"mount": "ro_mount", "download": "download"}
 OUTPUT_MODES = {"mount": "rw_mount", "upload": "upload"}
+SERVICES = ("vs_code", "jupyter_lab", "tensor_board", "ssh")
 IDENTITIES = {"managed": "managed_identity", "user": "user_identity", "token": "aml_token"}
 TRACKING = "azureml-mlflow"  # how a job's runs reach Azure ML
 RESERVED = ("AZUREML_", "MLFLOW_", "AZ_")  # Azure ML sets these itself
@@ -75,6 +76,9 @@ class AzureCompute:
         shm: shared memory of the container, such as 16g.
         seconds: after which the job is ended; None: no limit.
         identity: managed, user or token; None: as the workspace does.
+        services: by which people look into a running job: vs_code, jupyter_lab, tensor_board (of the run folder), ssh.
+        ssh_key: for ssh: the public key, or a file of it.
+        asset: the name under which the run folder becomes a data asset, with the job that wrote it.
         experiment: the runs it belongs to.
         display_name: for people.
         description: for people.
@@ -99,6 +103,9 @@ class AzureCompute:
     shm: str | None = None
     seconds: int | None = None
     identity: str | None = None
+    services: Sequence[str] = ()
+    ssh_key: str | None = None
+    asset: str | None = None
     experiment: str = "pointseg"
     display_name: str | None = None
     description: str | None = None
@@ -127,10 +134,23 @@ class AzureCompute:
         if self.instance_type is not None and not self.cluster:
             raise _wrong("instance_type", self.instance_type, "of a cluster, and none is given", "Use compute.vm_size.")
         _check_variables(self.env)
+        self._check_services()
         if self.environment.startswith("azureml:") and not (
             ASSET.fullmatch(self.environment) or self.environment.startswith("azureml://registries/")
         ):
             raise _wrong("environment", self.environment, "no environment", NAMING)
+
+    def _check_services(self) -> None:
+        for service in self.services:
+            if service not in SERVICES:
+                raise _wrong("services", service, "no service", f"Use {', '.join(SERVICES)}.")
+        if ("ssh" in self.services) != (self.ssh_key is not None):
+            remedy = "Give both: compute.services=[ssh] compute.ssh_key=~/.ssh/id_ed25519.pub."
+            raise ConfigError("ssh needs a public key, and a key needs ssh", where="compute.ssh_key", remedy=remedy)
+        if self.ssh_key is not None and not re.match(r"(ssh-|ecdsa-|sk-)\S+ \S+", _public_key(self.ssh_key)):
+            raise ConfigError(
+                "this is no public key", where="compute.ssh_key", remedy="It begins with ssh-ed25519 or the like."
+            )
 
     def _check_names(self) -> None:
         for key, value, pattern, remedy in (
@@ -145,6 +165,7 @@ class AzureCompute:
             ("display_name", self.display_name, r"[^\x00-\x1f]{1,255}", "One line of 255 characters at most."),
             ("instance_type", self.instance_type, r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", "As the cluster calls it."),
             ("torch", self.torch, r"cpu|cu\d{3}|rocm\d+\.\d+", "Such as cpu, cu126 or cu128, or null."),
+            ("asset", self.asset, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", "Letters, digits, - _ and ., 255 at most."),
             ("image", self.image, r"[a-z0-9][a-z0-9._/:@-]{1,510}", "REGISTRY/NAME:TAG."),
         ):
             if value is not None and not re.fullmatch(pattern, value):
@@ -193,6 +214,8 @@ def command_job(
         job["inputs"] = {name: _input(name, place) for name, place in spec.inputs.items()}
     if spec.outputs:
         job["outputs"] = {name: _output(name, place) for name, place in spec.outputs.items()}
+        if on.asset and "run" in spec.outputs:
+            job["outputs"]["run"]["name"] = on.asset
     if on.cluster:
         job["compute"] = f"azureml:{on.cluster}"
     resources: dict[str, Any] = {"instance_count": spec.nodes}
@@ -209,6 +232,8 @@ def command_job(
         variables["LOCAL_WORLD_SIZE"] = str(spec.processes)  # Azure says all other places of a process, and not this
     if variables:
         job["environment_variables"] = variables
+    if on.services:
+        job["services"] = {service: _service(service, on) for service in on.services}
     if on.seconds:
         job["limits"] = {"timeout": on.seconds}
     if on.spot:
@@ -216,6 +241,23 @@ def command_job(
     if on.identity:
         job["identity"] = {"type": IDENTITIES[on.identity]}
     return job
+
+
+def _service(service: str, on: AzureCompute) -> dict[str, str]:
+    if service == "tensor_board":
+        return {"type": service, "log_dir": "${{outputs.run}}"}
+    return {"type": service, **({"ssh_public_keys": _public_key(str(on.ssh_key))} if service == "ssh" else {})}
+
+
+def _public_key(given: str) -> str:
+    """A public key by itself or by its file; a private one is not read."""
+    path = Path(given).expanduser()
+    try:
+        return path.read_text(encoding="ascii").strip() if path.suffix == ".pub" and path.is_file() else given.strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the key cannot be read ({type(error).__name__})", where=f"compute.ssh_key={given}"
+        ) from error
 
 
 def write_job(

@@ -66,6 +66,12 @@ def write_pipeline(
         >>> write_pipeline(pipeline, AzureCompute(cluster="gpu-cluster"), Path("pipeline"))
         PosixPath('pipeline/pipeline.yaml')
     """
+    for key, value in (("services", list(on.services)), ("asset", on.asset)):
+        if value:
+            remedy = "Leave it out; the outputs of its steps are in the studio."
+            raise ConfigError(
+                "this is of single jobs, not of a pipeline's steps", where=f"compute.{key}={value}", remedy=remedy
+            )
     for step in pipeline.steps:
         for name, place in step.spec.inputs.items():
             if name not in step.wires and place.kind != "number":

@@ -138,6 +138,21 @@ def test_a_gpu_job_says_that_it_needs_one_and_its_variables() -> None:
     assert variables == {"NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": "4", NEEDS_GPU: "1"}
 
 
+def test_people_can_look_into_a_job(tmp_path: Path) -> None:
+    (tmp_path / "id.pub").write_text("ssh-ed25519 AAAAC3Nz me@here\n")
+    on = AzureCompute(cluster="c1", services=["vs_code", "tensor_board", "ssh"], ssh_key=str(tmp_path / "id.pub"))
+    assert command_job(spec(), on, "azureml:env:1")["services"] == {
+        "vs_code": {"type": "vs_code"},
+        "tensor_board": {"type": "tensor_board", "log_dir": "${{outputs.run}}"},
+        "ssh": {"type": "ssh", "ssh_public_keys": "ssh-ed25519 AAAAC3Nz me@here"},
+    }
+
+
+def test_a_run_folder_becomes_an_asset() -> None:
+    job = command_job(spec(), AzureCompute(cluster="c1", asset="street-runs"), "azureml:env:1")
+    assert job["outputs"]["run"]["name"] == "street-runs"
+
+
 def test_a_job_on_kubernetes_says_what_it_gets() -> None:
     job = command_job(spec(), AzureCompute(cluster="aks", instance_type="gpu-large"), "azureml:env:1")
     assert job["resources"]["instance_type"] == "gpu-large"
@@ -219,6 +234,10 @@ def test_what_only_talks_of_secrets_goes_along(tmp_path: Path) -> None:
         ({"vm_size": "Standard_D4s_v3", "instance_type": "gpu"}, "instance_type"),
         ({"cluster": "gpu-cluster", "instance_type": "GPU!"}, "instance_type"),
         ({"cluster": "gpu-cluster", "torch": "cuda12"}, "torch"),
+        ({"cluster": "gpu-cluster", "services": ["telnet"]}, "services"),
+        ({"cluster": "gpu-cluster", "services": ["ssh"]}, "ssh_key"),
+        ({"cluster": "gpu-cluster", "services": ["ssh"], "ssh_key": "-----BEGIN OPENSSH PRIVATE KEY-----"}, "ssh_key"),
+        ({"cluster": "gpu-cluster", "asset": "a name"}, "asset"),
         ({"cluster": "gpu-cluster", "env": {"AZUREML_RUN_ID": "x"}}, "env.AZUREML_RUN_ID"),
         ({"cluster": "gpu-cluster", "env": {"API_KEY": "x"}}, "env.API_KEY"),
         ({"cluster": "1gpu"}, "cluster"),

@@ -37,6 +37,16 @@ def test_a_job_is_submitted_as_the_file_says(azure: Any, cluster: str, here: Pat
     assert body["computeId"].endswith(f"/computes/{cluster}")
 
 
+def test_services_and_a_named_output_reach_azure(azure: Any, cluster: str, here: Path) -> None:
+    words = ("compute.services=[vs_code,jupyter_lab]", "compute.asset=street-runs", "compute.env.LEVEL=3")
+    done = run("train", *SMALL, *words, cwd=here)
+    assert done.code == 0, done.err
+    body = azure.calls.body("PUT jobs/.*")
+    assert {one["jobServiceType"] for one in body["services"].values()} == {"VSCode", "JupyterLab"}
+    assert body["outputs"]["run"]["assetName"] == "street-runs"
+    assert body["environmentVariables"]["LEVEL"] == "3"
+
+
 @pytest.mark.slow
 def test_a_training_runs_there_and_comes_back(azure: Any, cluster: str, here: Path) -> None:
     azure.execute_jobs(sys.executable, {"OMP_NUM_THREADS": "1"})

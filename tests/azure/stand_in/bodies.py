@@ -62,6 +62,7 @@ NEWER = {
     ("SweepJob", "resources"): dict,  # of 2023-08-01-preview; the SDK sends those of the trial here too
     ("BatchDeploymentProperties", "deploymentConfiguration"): dict,
     ("ManagedOnlineDeployment", "dataCollector"): dict,  # of 2023-04-01-preview
+    ("UriFolderJobOutput", "assetName"): str,  # of 2023-04-01-preview, which the SDK sends jobs by
 }
 NEWER_POSTS = ((r"datastores/[^/]+/listsecrets", {"expirableSecret": bool, "expireAfterHours": int}),)
 
