@@ -20,6 +20,7 @@ ORDER = (
         "Models",
         (
             "models",
+            "select",
             "prepare",
             "train",
             "evaluate",
@@ -54,6 +55,7 @@ PAGES = {  # where a command is explained
     "train": "recipe data sweeps processes azure_jobs",
     "evaluate": "predict",
     "predict": "predict batch",
+    "select": "select",
     "report": "report drift monitoring",
     "export": "export",
     "serve": "serve monitoring",

@@ -127,6 +127,7 @@ VERBS: dict[str, Verb] = {
     "register_data": Verb("RegisterDataConfig", "register_data", "scripts/register_data.py"),
     "register_model": Verb("RegisterConfig", "register", "pointseg.register_model"),
     "report": Verb("ReportConfig", _report_or_drift, "pointseg.report"),
+    "select": Verb("SelectConfig", "select", "pointseg.select", folder=False),
     "serve": Verb(
         "ServeConfig",
         "serve",

@@ -25,7 +25,7 @@ def sample_scan() -> bytes:
 
     Example:
         >>> len(sample_scan()) // 16
-        111620
+        112692
     """
     points = SyntheticWorld(WORLD, BEAMS, STEPS).scan(STREET, FRAME).points
     return np.ascontiguousarray(points, "<f4").tobytes()
@@ -72,7 +72,7 @@ def smoke_test(
 
     Example:
         >>> str(smoke_test("http://127.0.0.1:8000", None))
-        '111,620 points in 0.8 s, 14 classes'
+        '112,692 points in 0.8 s, 14 classes'
     """
     points = sample_points()
     with Client(url, key, timeout=timeout, retries=2) as client:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # for type checkers, which take `X as X` for a public name; a
     from pointseg.workflows.labelling.invoke import Invoked as Invoked
     from pointseg.workflows.labelling.invoke import invoke as invoke
     from pointseg.workflows.labelling.predict import predict as predict
+    from pointseg.workflows.labelling.select import Selected as Selected
+    from pointseg.workflows.labelling.select import select as select
     from pointseg.workflows.model_table.list_models import ModelEntry as ModelEntry
     from pointseg.workflows.model_table.list_models import list_models as list_models
     from pointseg.workflows.pipelines.pipeline import PipelineResult as PipelineResult
@@ -53,6 +55,7 @@ if TYPE_CHECKING:  # for type checkers, which take `X as X` for a public name; a
     from pointseg.workflows.settings.register_data import RegisterDataConfig as RegisterDataConfig
     from pointseg.workflows.settings.register_model import RegisterConfig as RegisterConfig
     from pointseg.workflows.settings.report import ReportConfig as ReportConfig
+    from pointseg.workflows.settings.select import SelectConfig as SelectConfig
     from pointseg.workflows.settings.serve import ServeConfig as ServeConfig
     from pointseg.workflows.settings.shared import AzureConfig as AzureConfig
     from pointseg.workflows.settings.shared import GateConfig as GateConfig
@@ -98,6 +101,7 @@ _NAMES = {  # by their modules
     "workflows.evaluation.report": "Reported report",
     "workflows.labelling.invoke": "Invoked invoke",
     "workflows.labelling.predict": "predict",
+    "workflows.labelling.select": "Selected select",
     "workflows.model_table.list_models": "ModelEntry list_models",
     "workflows.pipelines.pipeline": "PipelineResult pipeline",
     "workflows.service.serve": "Service serve",
@@ -113,6 +117,7 @@ _NAMES = {  # by their modules
     "workflows.settings.register_data": "RegisterDataConfig",
     "workflows.settings.register_model": "RegisterConfig",
     "workflows.settings.report": "ReportConfig",
+    "workflows.settings.select": "SelectConfig",
     "workflows.settings.serve": "ServeConfig",
     "workflows.settings.shared": "AzureConfig GateConfig SyntheticConfig TrackingConfig ViewsConfig",
     "workflows.settings.sweep": "SearchConfig SweepConfig",

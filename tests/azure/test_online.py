@@ -87,7 +87,7 @@ def test_the_first_deployment_gets_all_traffic_after_its_smoke_test(
 ) -> None:
     done = deploy(here, FIRST, "managed.smoke_scan=null")
     assert done.code == 0, done.out + done.err
-    assert "3 requests of 111,620 points answered" in done.out
+    assert "3 requests of 112,692 points answered" in done.out
     (name,) = _made[:] = list(deployments_now(client))
     assert traffic_now(client) == {name: 100}
     azure.calls.assert_order(

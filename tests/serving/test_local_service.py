@@ -170,7 +170,7 @@ def test_another_model_and_other_settings_take_over_without_a_lost_request(
     one, two = bundles
     done = succeed(deploy(here, f"checkpoint={one}", "local.port=0"))
     url, first = record(here)["url"], pid(here)
-    assert "111,620 points" in done.out
+    assert "112,692 points" in done.out
     assert f"invoke.py url={url}" in done.out
     done = succeed(deploy(here, f"checkpoint={one}", "local.port=0"))
     assert "Nothing to do" in done.out

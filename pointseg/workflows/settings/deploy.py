@@ -124,7 +124,7 @@ class ManagedConfig:
     )
     step_seconds: float = key(30, "seconds over which the checks of one step are spread")
     smoke_scan: str | None = key(
-        None, "a file of a point cloud for all these requests; null: a synthetic street of 111,620 points", READS
+        None, "a file of a point cloud for all these requests; null: a synthetic street of 112,692 points", READS
     )
     keep_failed: bool = key(False, "leave a deployment that failed standing without traffic, to look at")
     collect: bool = key(
