@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pointseg.core.errors import ConfigError
 from pointseg.quality.frame_choice import METHODS, FrameFacts, choose_frames, describe_frame
+from pointseg.workflows.settings import select as settings
 
 CLASSES = 5
 
@@ -108,6 +109,10 @@ def test_known_frames_are_left_out_and_kept_away_from() -> None:
     assert 2 not in {one.index for one in chosen}
     assert chosen[-1].index == 20
     assert chosen[-1].distance == 0
+
+
+def test_the_command_knows_the_methods() -> None:
+    assert settings.METHODS == METHODS
 
 
 @pytest.mark.parametrize("method", METHODS)

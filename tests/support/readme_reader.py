@@ -54,6 +54,7 @@ QUICK: dict[str, list[str]] = {
     "prepare": ["processes=1"],
     "evaluate": [],
     "predict": [],
+    "select": ["spacing=0"],
     "report": ["bootstrap=100"],
     "export": ["scans=1"],
     "pipeline": [f"train=[+experiment=kitti,{','.join(TRAINING)}]"],

@@ -40,7 +40,7 @@ def test_a_version_and_its_record(config: RegisterConfig, trained: TrainedModel,
 
 
 def test_the_better_of_two_gets_the_alias(config: RegisterConfig, kitti_map: LabelMap, tmp_path: Path) -> None:
-    for name in ("road", "vegetation"):  # of the scan more points are vegetation
+    for name in ("vegetation", "road"):  # of the scan more points are road
         workflows.register(replace(config, run=str(always(tmp_path / name, name, kitti_map))))
     first = workflows.promote(replace(config, version=1))
     assert (first.decision, first.champion, first.alias) == ("promoted", None, "champion")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pointseg.core.config import READS, TEXT, WRITES, key, section
-from pointseg.quality.frame_choice import METHODS
 from pointseg.workflows.settings.shared import ACCELERATORS, TrackingConfig, untracked
 
 __all__ = ["SelectConfig"]
+
+METHODS = ("learn", "diverse", "uncertain", "uniform", "random")  # of quality.frame_choice, which needs NumPy
 
 
 @dataclass
