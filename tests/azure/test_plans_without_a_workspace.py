@@ -39,9 +39,9 @@ def planned(done: Done) -> list[str]:
 
 def test_what_is_provisioned(tmp_path: Path) -> None:
     lines = planned(run("provision", "plan=true", cwd=tmp_path))
-    assert lines[:2] == ["create compute cluster", "create compute cluster"]
+    assert lines[:3] == ["create compute cluster"] * 3
     assert sum(line.startswith("create environment pointseg-") for line in lines) == 2
-    assert len(lines) == 4
+    assert len(lines) == 5
 
 
 def test_data_that_is_registered(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

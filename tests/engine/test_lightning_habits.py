@@ -180,7 +180,15 @@ def test_any_optimizer_and_schedule(tmp_path: Path) -> None:
 
 
 def test_a_plateau_lowers_the_learning_rate(tmp_path: Path) -> None:
-    make = functools.partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode="max", patience=0, factor=0.1, eps=0.0)
+    make = functools.partial(
+        torch.optim.lr_scheduler.ReduceLROnPlateau,
+        mode="max",
+        patience=0,
+        factor=0.1,
+        eps=0.0,
+        threshold=1.0,  # more than the score can rise: every epoch after the first is a plateau
+        threshold_mode="abs",
+    )
     module = module_of(
         optimizer=functools.partial(torch.optim.SGD, lr=1e-9), scheduler=Schedule(make, "epoch", "val/miou")
     )
