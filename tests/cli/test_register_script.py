@@ -36,7 +36,7 @@ def home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundles that always answer one class: of the validation scan more points are vegetation than road, so it scores better."""
+    """Bundles that always answer one class: of the validation scan more points are road than vegetation, so it scores better."""
     folder, labels = tmp_path_factory.mktemp("models"), LabelMap.load("semantickitti")
     for name in ("road", "vegetation", "bicycle"):
         always(folder / name, name, labels)
@@ -152,18 +152,18 @@ def test_without_a_champion_the_candidate_is_it(home: Path, models: Path) -> Non
 
 @pytest.mark.slow
 def test_a_better_candidate_is_promoted_and_a_worse_one_refused(home: Path, models: Path) -> None:
-    succeed(register(home, f"run={models}/road", "promote=champion"))
-    done = succeed(register(home, f"run={models}/vegetation", "promote=champion", *WORLD, "class_margin=1.0"))
+    succeed(register(home, f"run={models}/vegetation", "promote=champion"))
+    done = succeed(register(home, f"run={models}/road", "promote=champion", *WORLD, "class_margin=1.0"))
     assert "Version 2 is champion now, in place of version 1" in done.out
     assert (champion(home), tags(home, 2)["promotion.decision"]) == ("2", "promoted")
     assert float(tags(home, 2)["promotion.miou"]) > float(tags(home, 2)["promotion.champion_miou"]) > 0
     # the other way round
     words = ["promote=champion", "hydra.run.dir=refused", "class_points=50", *WORLD]
-    refused = register(home, f"run={models}/road", *words)
+    refused = register(home, f"run={models}/vegetation", *words)
     assert "version 3 is not promoted: mIoU: " in refusal(refused)
     assert "force=true" in refused.err
-    table = [line.split() for line in refused.out.splitlines() if line.startswith(("mIoU", "road", "vegetation"))]
-    assert [row[0] for row in table] == ["mIoU", "vegetation", "road"]
+    table = [line.split() for line in refused.out.splitlines() if line.startswith(("mIoU", "vegetation", "road"))]
+    assert [row[0] for row in table] == ["mIoU", "road", "vegetation"]
     assert [row[-1] for row in table] == ["worse", "points", "better"]
     assert champion(home) == "2"
     assert tags(home, 3)["promotion.decision"] == "refused"
@@ -179,10 +179,10 @@ def test_a_better_candidate_is_promoted_and_a_worse_one_refused(home: Path, mode
 
 @pytest.mark.slow
 def test_a_class_that_loses_too_much_stops_a_promotion(home: Path, models: Path) -> None:
-    succeed(register(home, f"run={models}/road", "promote=champion"))
-    words = [f"run={models}/vegetation", "promote=champion", "margin=1.0", *WORLD, "class_points=50"]
+    succeed(register(home, f"run={models}/vegetation", "promote=champion"))
+    words = [f"run={models}/road", "promote=champion", "margin=1.0", *WORLD, "class_points=50"]
     said = refusal(register(home, *words))
-    assert "version 2 is not promoted: road: 0.00 % against " in said
+    assert "version 2 is not promoted: vegetation: 0.00 % against " in said
     assert "mIoU" not in said
     succeed(register(home, *words, "class_margin=1.0"))
     assert champion(home) == "3"
