@@ -17,7 +17,7 @@ from pointseg.azure.assets import settled
 from pointseg.azure.cancelling import offered_to_cancel
 from pointseg.azure.cluster_check import check_cluster, check_size
 from pointseg.azure.job_file import AzureCompute, write_job
-from pointseg.azure.pipeline_files import outer_inputs, write_pipeline
+from pointseg.azure.pipeline_files import outer_inputs, place_of, write_pipeline
 from pointseg.azure.publishing import steps as publishing
 from pointseg.azure.publishing.files import check_cron, check_publication_name, write_publication
 from pointseg.azure.sign_in import check_auth
@@ -217,9 +217,7 @@ class AzureML(AzureCompute):
         self, pipeline: PipelineSpec, folder: Path, *, light_cluster: str | None = None, force_rerun: bool = False
     ) -> PipelineJob | None:
         """One job of all steps; with `wait` the outputs of those that ended well come here, each into its folder."""
-        if self.client is not None:
-            most = max(step.spec.processes for step in pipeline.steps)
-            check_cluster(self.client, self.machines, most)
+        self._check_clusters(pipeline, light_cluster)
         pipeline = self._with_sources(self._with_kinds(pipeline))
         name = self._sent(self._written(pipeline, folder, light_cluster, force_rerun))
         if name is None:
@@ -243,6 +241,7 @@ class AzureML(AzureCompute):
         if wanted.schedule is not None:
             check_cron(wanted.schedule)
             publishing.check_time_zone(wanted.time_zone)
+        self._check_clusters(pipeline, light_cluster)
         path = self._written(self._with_kinds(pipeline, now=False), folder, light_cluster, force_rerun)
         made = write_publication(
             path.parent,
@@ -304,6 +303,16 @@ class AzureML(AzureCompute):
             told = step.spec.with_sources({"data.root": source}) if source.startswith("azureml:") else step.spec
             steps.append(replace(step, spec=told))
         return PipelineSpec(tuple(steps))
+
+    def _check_clusters(self, pipeline: PipelineSpec, light_cluster: str | None) -> None:
+        """Refuse a step that its cluster cannot run; a dry run asks nobody."""
+        wanted: dict[str | None, tuple[AzureCompute, int]] = {}  # each cluster is asked for once
+        for step in pipeline.steps if self.client is not None else ():
+            on = place_of(step, self.machines, light_cluster)
+            most = max(step.spec.processes, wanted.get(on.cluster, (on, 1))[1])
+            wanted[on.cluster] = on, most
+        for on, most in wanted.values():
+            check_cluster(self.client, on, most)
 
     def _written(self, pipeline: PipelineSpec, folder: Path, light_cluster: str | None, force_rerun: bool) -> Path:
         """The files of the pipeline, in place of those of an earlier try in the same folder."""

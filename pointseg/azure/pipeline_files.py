@@ -33,7 +33,7 @@ from pointseg.jobs.pipeline import PipelineSpec, PipelineStep
 from pointseg.jobs.snapshot import take_snapshot
 from pointseg.jobs.spec import JobSpec, Place
 
-__all__ = ["COMPONENTS", "PIPELINE_FILE", "outer_inputs", "pipeline_content", "write_pipeline"]
+__all__ = ["COMPONENTS", "PIPELINE_FILE", "outer_inputs", "pipeline_content", "place_of", "write_pipeline"]
 
 PIPELINE_FILE = "pipeline.yaml"
 COMPONENTS = "components"
@@ -107,7 +107,7 @@ def pipeline_content(
         "default_compute": f"azureml:{on.cluster}" if on.cluster else SERVERLESS,
         "force_rerun": force_rerun,
     }
-    content["jobs"] = {step.name: _node(step, _place_of(step, on, light_cluster), outer) for step in pipeline.steps}
+    content["jobs"] = {step.name: _node(step, place_of(step, on, light_cluster), outer) for step in pipeline.steps}
     return content
 
 
@@ -125,7 +125,8 @@ def outer_inputs(pipeline: PipelineSpec) -> dict[str, Place]:
     return found
 
 
-def _place_of(step: PipelineStep, on: AzureCompute, light_cluster: str | None) -> AzureCompute:
+def place_of(step: PipelineStep, on: AzureCompute, light_cluster: str | None) -> AzureCompute:
+    """Where a step runs: on the light cluster, unless it trains."""
     if light_cluster and step.name != "train":
         return replace(on, cluster=light_cluster, instance_type=None, vm_size=None, spot=False, gpu=False)
     return on

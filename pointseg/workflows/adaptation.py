@@ -48,7 +48,7 @@ def adapted_to(
     require_between(share, 0, 1, "adapt_share")
     if scans < 1:
         raise ConfigError(f"{scans} clouds", where="adapt_scans", remedy="Give 1 or more.")
-    files = find_clouds(given)
+    files = list(find_clouds(given))
     chosen = [files[number] for number in sorted(evenly_spaced(scans, len(files)))]
     read: list[Path] = []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from pointseg.data.semantickitti import find_sequences, sequence_folders
 
 __all__ = ["Item", "find_clouds", "find_items", "target_of"]
 
+NOWHERE = Path("/nonexistent")  # in place of an output folder, whose own files would be left out
 LABEL_TARGETS = ("auto", "label", "own")
 
 
@@ -58,22 +59,34 @@ def find_items(given: str | Path, output: str | Path, write: str = "auto") -> li
         raise ConfigError(f"there is no {write!r}", where="write", remedy=f"Use {', '.join(LABEL_TARGETS)}.")
     given, output = expanded(given), expanded(output)
     items = [Item(source, output / target_of(place, write)) for source, place in _clouds(given, output)]
-    if not items:
-        remedy = f"Kinds: {', '.join(KINDS)}."
-        raise DataError("there is no file of a kind that is read", where=f"input={given}", remedy=remedy)
+    _check_kinds([item.source for item in items], given)
     _refuse_clashes(items)
-    require_packages({item.source.suffix for item in items})
     return items
 
 
-def find_clouds(given: str | Path) -> list[Path]:
-    """The files that `find_items` would find, where nothing is written.
+def find_clouds(given: str | Path) -> dict[Path, Path]:
+    """The files that `find_items` would find, and the place of each within the input: where nothing is written beside them.
 
     Raises:
-        DataError, ConfigError: as `find_items`.
+        DataError: if there is no readable file.
+        ConfigError: if a package of the extra `formats` is missing.
+
+    Example:
+        >>> find_clouds("scans")[Path("scans/drive/1.pcd")]
+        PosixPath('drive/1.pcd')
     """
     given = expanded(given)
-    return [item.source for item in find_items(given, given / "nowhere", "label")]
+    places = dict(_clouds(given, NOWHERE))
+    _check_kinds(places, given)
+    return places
+
+
+def _check_kinds(files: Collection[Path], given: Path) -> None:
+    """Refuse an input without a cloud, and kinds whose package is missing."""
+    if not files:
+        remedy = f"Kinds: {', '.join(KINDS)}."
+        raise DataError("there is no file of a kind that is read", where=f"input={given}", remedy=remedy)
+    require_packages({file.suffix for file in files})
 
 
 def _clouds(given: Path, output: Path) -> list[tuple[Path, Path]]:

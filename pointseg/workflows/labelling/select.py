@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pointseg.core.progress import Progress, silent
 from pointseg.core.text import counted
 from pointseg.data.formats import finite_points, read_cloud
 from pointseg.data.semantickitti import read_poses
-from pointseg.engine.prediction.inputs import find_items
+from pointseg.engine.prediction.inputs import find_clouds
 from pointseg.engine.predictor import Predictor
 from pointseg.engine.training.devices import choose_compute
 from pointseg.quality.frame_choice import Chosen, FrameFacts, choose_frames, describe_frame
@@ -74,8 +74,7 @@ def select(config: SelectConfig, *, progress: Progress = silent) -> Selected:
         raise ConfigError(f"{getattr(config, where)} cannot be used", where=where, remedy="Give more.")
     check_remission_scale(config.remission_scale)
     known = _read_list(config.known)
-    items = find_items(source, output.parent / ".none", "label")
-    place_of = {item.source: item.target.relative_to(output.parent / ".none") for item in items}
+    place_of = find_clouds(source)
     check_writable(output.parent, "output")
     if config.copy is not None:
         check_writable(expanded(config.copy), "copy")
@@ -139,7 +138,9 @@ def _positions(drive: Path) -> NDArray[np.float64] | None:
         return None
 
 
-def _facts(config: SelectConfig, files: Sequence[Path], looking: object) -> tuple[list[FrameFacts], dict[Path, str]]:
+def _facts(
+    config: SelectConfig, files: Sequence[Path], looking: Callable[[int, int], None] | None
+) -> tuple[list[FrameFacts], dict[Path, str]]:
     """What the model says of each cloud that can be read, and the others with the reason."""
     blind = config.method in BLIND
     predictor = None
@@ -156,7 +157,7 @@ def _facts(config: SelectConfig, files: Sequence[Path], looking: object) -> tupl
             facts.append(_none() if predictor is None else _facts_of(predictor, file, config))
         except DataError as error:
             failed[file] = error.what
-        if callable(looking):
+        if looking is not None:
             looking(number + 1, len(files))
     return facts, failed
 
@@ -178,9 +179,9 @@ def _facts_of(predictor: Predictor, file: Path, config: SelectConfig) -> FrameFa
 def _copy(chosen: Sequence[Path], place_of: dict[Path, Path], folder: Path) -> None:
     """Copies in folders as those of the input; sequences keep the layout of SemanticKITTI."""
     for file in chosen:
-        place = place_of[file]
-        parts = tuple("velodyne" if part == "predictions" else part for part in place.parts[:-1])
-        target = folder.joinpath(*parts, file.name)
+        place = place_of[file]  # of a sequence: sequences/SS/predictions/FRAME.bin, where its labels would go
+        in_sequence = file.parent.name == "velodyne" and place.parent.name == "predictions"
+        target = folder / (place.parent.parent / "velodyne" / file.name if in_sequence else place)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, target)
