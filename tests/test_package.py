@@ -37,7 +37,8 @@ from pointseg.cli import override_checks
 assert pathlib.Path(pointseg.__file__).is_relative_to(sys.argv[1])
 assert config_folder().is_relative_to(sys.argv[1])
 config, _ = override_checks.compose_checked("train", ["+experiment=kitti"], multirun=False)
-from pointseg.azure.job_file import AzureCompute, write_job
+from pointseg.azure.job_compute import AzureCompute
+from pointseg.azure.job_file import write_job
 from pointseg.jobs.spec import JobSpec
 job = write_job(JobSpec("pointseg.train"), AzureCompute(cluster="gpu-cluster"), pathlib.Path("job"))
 assert "torch==" in (job.parent / "conda.yaml").read_text()

@@ -16,7 +16,8 @@ from pointseg.azure import jobs, pipelines
 from pointseg.azure.assets import settled
 from pointseg.azure.cancelling import offered_to_cancel
 from pointseg.azure.cluster_check import check_cluster, check_size
-from pointseg.azure.job_file import AzureCompute, write_job
+from pointseg.azure.job_compute import AzureCompute
+from pointseg.azure.job_file import write_job
 from pointseg.azure.pipeline_files import outer_inputs, place_of, write_pipeline
 from pointseg.azure.publishing import steps as publishing
 from pointseg.azure.publishing.files import check_cron, check_publication_name, write_publication

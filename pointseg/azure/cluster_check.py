@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pointseg.azure.errors import get_or_none
-from pointseg.azure.job_file import AzureCompute
+from pointseg.azure.job_compute import AzureCompute
 from pointseg.azure.machine_sizes import gpus_of
 from pointseg.core.errors import ConfigError
 

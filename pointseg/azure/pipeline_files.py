@@ -17,10 +17,10 @@ from typing import Any
 
 import yaml
 
+from pointseg.azure.job_compute import AzureCompute
 from pointseg.azure.job_file import (
     INPUT_MODES,
     OUTPUT_MODES,
-    AzureCompute,
     check_input,
     command_job,
     command_line,

@@ -9,7 +9,7 @@ import pytest
 
 from pointseg.azure.backend import AzureML
 from pointseg.azure.cluster_check import check_cluster
-from pointseg.azure.job_file import AzureCompute
+from pointseg.azure.job_compute import AzureCompute
 from pointseg.azure.machine_sizes import gpus_of
 from pointseg.core.errors import ConfigError
 

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from pointseg.azure.job_file import AzureCompute, command_job, write_job
+from pointseg.azure.job_compute import AzureCompute
+from pointseg.azure.job_file import command_job, write_job
 from pointseg.core.errors import ConfigError
 from pointseg.core.processor import NEEDS_GPU
 from pointseg.data.formats import KINDS

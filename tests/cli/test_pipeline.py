@@ -10,7 +10,7 @@ import pytest
 import yaml
 from verbs import SMALL_TRAINING, Done, run, spawn, trained_run
 
-from pointseg.azure.job_file import AzureCompute
+from pointseg.azure.job_compute import AzureCompute
 from pointseg.azure.pipeline_files import write_pipeline
 from pointseg.cli.overrides import parse, quote_all
 from pointseg.core.errors import ConfigError

@@ -11,7 +11,7 @@ from typing import Any
 
 from pointseg.azure.empty_workspace import is_connected
 from pointseg.azure.errors import completing, get_or_none, sdk_entities
-from pointseg.azure.job_file import check_tags
+from pointseg.azure.job_compute import check_tags
 from pointseg.azure.names import check_asset_name
 from pointseg.azure.steps import Step
 from pointseg.azure.tags import MADE_BY_TAG

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from pointseg.azure.job_file import BASE_IMAGE
+from pointseg.azure.job_compute import BASE_IMAGE
 from pointseg.core.config import MAPPING, READS, TEXT, WRITES, key, section
 from pointseg.workflows.settings.shared import ACCELERATORS, AzureConfig, TrackingConfig
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pointseg.core.config import MAPPING, READS, TEXT, WRITES, key, section
-from pointseg.workflows.settings.shared import ACCELERATORS, SPLITS, TrackingConfig, ViewsConfig, untracked
+from pointseg.core.config import MAPPING, READS, WRITES, key, section
+from pointseg.workflows.settings.shared import (
+    ACCELERATORS,
+    SPLITS,
+    TrackingConfig,
+    ViewsConfig,
+    checkpoint_key,
+    models_key,
+    untracked,
+)
 
 __all__ = ["EvaluateConfig"]
 
@@ -25,14 +33,8 @@ class EvaluateConfig:
         MAPPING,
     )
     tracking: TrackingConfig = section(untracked, "where the scores are recorded")
-    checkpoint: str | None = key(
-        None,
-        "a .ckpt, a run folder (its best), a bundle, models:/NAME@ALIAS, or street: the model in this package",
-        READS,
-    )
-    models: list[str] = key(
-        [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
-    )
+    checkpoint: str | None = checkpoint_key(None)
+    models: list[str] = models_key()
     submission: str | None = key(
         None, "a .zip for the benchmark's server, to be checked against data.root instead of scoring a model", READS
     )

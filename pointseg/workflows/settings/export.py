@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pointseg.core.config import MAPPING, READS, TEXT, WRITES, key, section
+from pointseg.core.config import MAPPING, READS, WRITES, key, section
 from pointseg.workflows.settings.shared import (
     SPLITS,
     TrackingConfig,
     adapt_key,
     adapt_scans_key,
     adapt_share_key,
+    models_key,
     untracked,
 )
 
@@ -40,9 +41,7 @@ class ExportConfig:
         "a .ckpt, a run folder (its best), a bundle, models:/NAME@ALIAS, or street: the model in this package",
         READS,
     )
-    models: list[str] = key(
-        [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
-    )
+    models: list[str] = models_key()
     format: str = key(
         "onnx",
         "format to write; bundle: the model as it is, or as `adapt` changed it; half: one in half precision",

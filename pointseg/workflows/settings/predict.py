@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pointseg.core.config import READS, TEXT, WRITES, key, section
+from pointseg.core.config import READS, WRITES, key, section
 from pointseg.workflows.settings.shared import (
     ACCELERATORS,
     ON_ERROR,
@@ -13,6 +13,8 @@ from pointseg.workflows.settings.shared import (
     adapt_key,
     adapt_scans_key,
     adapt_share_key,
+    checkpoint_key,
+    models_key,
     untracked,
 )
 
@@ -30,14 +32,8 @@ class PredictConfig:
     """
 
     tracking: TrackingConfig = section(untracked, "where a registered model is looked up; nothing is recorded")
-    checkpoint: str | None = key(
-        "street",
-        "a .ckpt, a run folder (its best), a bundle, an export, models:/NAME@ALIAS, or street: the model in this package",
-        READS,
-    )
-    models: list[str] = key(
-        [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
-    )
+    checkpoint: str | None = checkpoint_key()
+    models: list[str] = models_key()
     input: str | None = key(
         None, "a file, a folder, a pattern such as 'SCANS/**/*.pcd', or a data set in SemanticKITTI's layout", READS
     )

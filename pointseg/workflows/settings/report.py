@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointseg.core.config import MAPPING, READS, TEXT, WRITES, key, section
-from pointseg.workflows.settings.shared import ACCELERATORS, SPLITS, TrackingConfig, untracked
+from pointseg.workflows.settings.shared import ACCELERATORS, SPLITS, TrackingConfig, models_key, untracked
 
 __all__ = ["ReportConfig"]
 
@@ -30,9 +30,7 @@ class ReportConfig:
     checkpoint: str | None = key(
         None, "or a .ckpt, a bundle, an exported model, or models:/NAME@ALIAS; with drift: predicts both sets", READS
     )
-    models: list[str] = key(
-        [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
-    )
+    models: list[str] = models_key()
     against: str | None = key(
         None,
         "a run folder or checkpoint to compare with, scored on the same scans; with drift also a packed store",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pointseg.core.config import READS, TEXT, WRITES, key, section
-from pointseg.workflows.settings.shared import ACCELERATORS, TrackingConfig, untracked
+from pointseg.core.config import READS, WRITES, key, section
+from pointseg.workflows.settings.shared import ACCELERATORS, TrackingConfig, checkpoint_key, models_key, untracked
 
 __all__ = ["SelectConfig"]
 
@@ -21,14 +21,8 @@ class SelectConfig:
     """
 
     tracking: TrackingConfig = section(untracked, "where a registered model is looked up; nothing is recorded")
-    checkpoint: str | None = key(
-        "street",
-        "a .ckpt, a run folder (its best), a bundle, an export, models:/NAME@ALIAS, or street: the model in this package",
-        READS,
-    )
-    models: list[str] = key(
-        [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
-    )
+    checkpoint: str | None = checkpoint_key()
+    models: list[str] = models_key()
     input: str | None = key(
         None, "a folder, a pattern such as 'SCANS/**/*.pcd', or a data set in SemanticKITTI's layout", READS
     )

@@ -12,6 +12,8 @@ from pointseg.workflows.settings.shared import (
     adapt_key,
     adapt_scans_key,
     adapt_share_key,
+    checkpoint_key,
+    models_key,
 )
 
 __all__ = ["ServeConfig"]
@@ -56,14 +58,8 @@ class ServeConfig:
     """
 
     tracking: TrackingConfig = section(TrackingConfig, "where models:/NAME@ALIAS is looked up")
-    checkpoint: str | None = key(
-        "street",
-        "a .ckpt, a run folder (its best), a bundle, an export, models:/NAME@ALIAS, or street: the model in this package",
-        READS,
-    )
-    models: list[str] = key(
-        [], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT
-    )
+    checkpoint: str | None = checkpoint_key()
+    models: list[str] = models_key()
     adapt: str | None = adapt_key()
     adapt_scans: int = adapt_scans_key()
     adapt_share: float = adapt_share_key()

@@ -21,6 +21,8 @@ __all__ = [
     "adapt_key",
     "adapt_scans_key",
     "adapt_share_key",
+    "checkpoint_key",
+    "models_key",
     "untracked",
 ]
 
@@ -58,6 +60,20 @@ class ViewsConfig:
     yaw_degrees: float = key(10.0, "largest turn of a view, either way")
     scale: float = key(0.03, "largest change of size of a view, as a share")
     flip: bool = key(True, "mirror every second view across the driving direction")
+
+
+def checkpoint_key(default: str | None = "street") -> str | None:
+    """A key of the tasks that use a trained model."""
+    return key(
+        default,
+        "a .ckpt, a run folder (its best), a bundle, an export, models:/NAME@ALIAS, or street: the model in this package",
+        READS,
+    )
+
+
+def models_key() -> list[str]:
+    """Goes with `checkpoint_key`."""
+    return key([], "model classes of your own that the checkpoint may hold, such as my_package.MyNet", TEXT)
 
 
 def adapt_key() -> str | None:
