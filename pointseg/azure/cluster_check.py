@@ -29,7 +29,7 @@ def check_size(size: str, where: str, processes: int, *, gpu: bool) -> None:
         raise ConfigError(
             f"machines of the size {size} have no GPU",
             where=where,
-            remedy="Use compute=aml_cpu, or machines such as Standard_NC24ads_A100_v4.",
+            remedy="Use machines such as Standard_NC24ads_A100_v4, or go without one: compute.gpu=false.",
         )
     if gpus and processes > gpus:
         raise ConfigError(

@@ -37,7 +37,13 @@ def steps_of(tracked: dict[str, Any]) -> list[int]:
 def test_a_training_goes_on_where_its_machine_was_taken_away(azure: Any, cluster: str, here: Path) -> None:
     succeed(run("train", *SMALL, "tracking=off", "hydra.run.dir=whole", cwd=here))
     executor = azure.execute_jobs(sys.executable, {"OMP_NUM_THREADS": "1"})
-    words = ("compute=aml_spot", f"compute.cluster={cluster}", "compute.vm_size=null", "compute.spot=false")
+    words = (
+        "compute=aml_spot",
+        f"compute.cluster={cluster}",
+        "compute.vm_size=null",
+        "compute.spot=false",
+        "compute.gpu=false",
+    )
     words += ("compute.run=street", "compute.wait=true", "hydra.run.dir=run")
 
     def take_away() -> None:
