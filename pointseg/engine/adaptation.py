@@ -65,7 +65,7 @@ def adapted(trained: TrainedModel, scans: Iterable[Tensor], share: float = SHARE
         cloud_logits(model, trained.features, scan, **settings)
         count += 1
     if not count:
-        raise ConfigError("there is no scan to adapt to", where="adapt")
+        raise ConfigError("there is no scan to adapt to", where="adapt", remedy="Name some that can be read.")
     for norm, momentum, (mean_C, variance_C) in zip(norms, momenta, before, strict=True):
         norm.momentum = momentum
         new_mean_C, new_variance_C = _statistics(norm)

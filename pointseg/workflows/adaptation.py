@@ -48,7 +48,7 @@ def adapted_to(
     require_between(share, 0, 1, "adapt_share")
     if scans < 1:
         raise ConfigError(f"{scans} clouds", where="adapt_scans", remedy="Give 1 or more.")
-    files = list(find_clouds(given))
+    files = list(find_clouds(given, "adapt"))
     chosen = [files[number] for number in sorted(evenly_spaced(scans, len(files)))]
     read: list[Path] = []
 
@@ -58,7 +58,7 @@ def adapted_to(
                 cloud = read_cloud(file, remission_scale=remission_scale, extra=predictor.extra, columns=columns)
                 points, _ = finite_points(cloud, predictor.extra)
             except DataError as error:
-                log.warning("Not adapted to %s: %s", file, error)
+                log.warning("Not adapted to %s: %s", file, error.what)
             else:
                 read.append(file)
                 yield points

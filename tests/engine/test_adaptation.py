@@ -141,7 +141,7 @@ def test_refused_before_the_clouds_are_read(tmp_path: Path) -> None:
     for word, said in (
         ("adapt_share=2", "adapt_share"),
         ("adapt_scans=0", "adapt_scans"),
-        ("adapt=nowhere", "nowhere"),
+        ("adapt=nowhere", "adapt=nowhere"),
     ):
         words = ["input=scans", "output=o", *([word] if word.startswith("adapt=") else ["adapt=scans", word])]
         done = run("predict", *words, cwd=tmp_path)

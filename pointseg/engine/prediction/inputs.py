@@ -58,14 +58,17 @@ def find_items(given: str | Path, output: str | Path, write: str = "auto") -> li
     if write not in LABEL_TARGETS:
         raise ConfigError(f"there is no {write!r}", where="write", remedy=f"Use {', '.join(LABEL_TARGETS)}.")
     given, output = expanded(given), expanded(output)
-    items = [Item(source, output / target_of(place, write)) for source, place in _clouds(given, output)]
-    _check_kinds([item.source for item in items], given)
+    items = [Item(source, output / target_of(place, write)) for source, place in _clouds(given, output, "input")]
+    _check_kinds([item.source for item in items], given, "input")
     _refuse_clashes(items)
     return items
 
 
-def find_clouds(given: str | Path) -> dict[Path, Path]:
+def find_clouds(given: str | Path, key: str = "input") -> dict[Path, Path]:
     """The files that `find_items` would find, and the place of each within the input: where nothing is written beside them.
+
+    Args:
+        key: that names the input, for messages.
 
     Raises:
         DataError: if there is no readable file.
@@ -76,20 +79,20 @@ def find_clouds(given: str | Path) -> dict[Path, Path]:
         PosixPath('drive/1.pcd')
     """
     given = expanded(given)
-    places = dict(_clouds(given, NOWHERE))
-    _check_kinds(places, given)
+    places = dict(_clouds(given, NOWHERE, key))
+    _check_kinds(places, given, key)
     return places
 
 
-def _check_kinds(files: Collection[Path], given: Path) -> None:
+def _check_kinds(files: Collection[Path], given: Path, key: str) -> None:
     """Refuse an input without a cloud, and kinds whose package is missing."""
     if not files:
         remedy = f"Kinds: {', '.join(KINDS)}."
-        raise DataError("there is no file of a kind that is read", where=f"input={given}", remedy=remedy)
+        raise DataError("there is no file of a kind that is read", where=f"{key}={given}", remedy=remedy)
     require_packages({file.suffix for file in files})
 
 
-def _clouds(given: Path, output: Path) -> list[tuple[Path, Path]]:
+def _clouds(given: Path, output: Path, key: str) -> list[tuple[Path, Path]]:
     """Each file, and its place within the input."""
     if is_file(given):
         kind_of(given)
@@ -97,8 +100,8 @@ def _clouds(given: Path, output: Path) -> list[tuple[Path, Path]]:
     if is_folder(given):
         return _scans_of_sequences(given) or _below(given.rglob("*"), given, output)
     if glob.has_magic(str(given)):
-        return _matching(given, output)
-    raise DataError("the input does not exist", where=f"input={given}", remedy="Name a file, a folder or a pattern.")
+        return _matching(given, output, key)
+    raise DataError("the input does not exist", where=f"{key}={given}", remedy="Name a file, a folder or a pattern.")
 
 
 def _scans_of_sequences(folder: Path) -> list[tuple[Path, Path]]:
@@ -125,14 +128,14 @@ def _below(files: Iterable[Path], base: Path, output: Path) -> list[tuple[Path, 
     return [(file, file.relative_to(base)) for file in clouds if not (separate and file.resolve().is_relative_to(own))]
 
 
-def _matching(pattern: Path, output: Path) -> list[tuple[Path, Path]]:
+def _matching(pattern: Path, output: Path, key: str) -> list[tuple[Path, Path]]:
     plain = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts[:-1])
     base = Path(*plain)  # the folders before the first wildcard
     try:
         return _below(base.glob(str(pattern.relative_to(base))), base, output)
     except ValueError as error:
         raise ConfigError(
-            f"not a pattern of files ({error})", where=f"input={pattern}", remedy="Such as 'scans/**/*.pcd'."
+            f"not a pattern of files ({error})", where=f"{key}={pattern}", remedy="Such as 'scans/**/*.pcd'."
         ) from error
 
 
